@@ -1,0 +1,109 @@
+"""Levels, incidents and what the rules say about them."""
+
+from enum import IntEnum, StrEnum
+
+from msgspec import Struct, field
+
+from monitor.model.figures import PoolFigures
+
+
+class Level(IntEnum):
+    """How bad it is; also the value of the metric `margin_pool_level`."""
+
+    UNKNOWN = -1
+    OK = 0
+    INFO = 1
+    WARNING = 2
+    HIGH = 3
+    CRITICAL = 4
+    EMERGENCY = 5
+    LIQUIDATION = 6
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Worse(StrEnum):
+    """Which way of the judged value is worse."""
+
+    DOWN = "down"
+    UP = "up"
+    AWAY = "away"
+    NONE = ""
+
+
+class IncidentKey(Struct, frozen=True, order=True):
+    """One incident: a rule on a pool. `subject` parts a rule that judges several things of one pool (an asset, a symbol)."""
+
+    venue: str
+    account: str  # the alias of the configuration
+    pool: str  # "" where the rule speaks of the whole account
+    rule: str
+    subject: str = ""
+
+
+class Cause(Struct, frozen=True):
+    """One part of the move of a pool's equity since its last message, in the pool's unit. Negative: it cost equity."""
+
+    what: str  # "position BTCUSDT", "rate of BTC", "wallet USDT"
+    amount: float
+    unit: str
+
+
+class Lever(Struct, frozen=True):
+    """One thing to do, with its amount, that brings the pool's health back to `health`."""
+
+    what: str  # "send"
+    amount: float
+    asset: str
+    health: float
+
+
+class Transition(Struct, frozen=True, kw_only=True):
+    """A rule changed its mind (`level != was`), or something happened once (`momentary`)."""
+
+    key: IncidentKey
+    level: Level
+    was: Level
+    at_ms: int
+    summary: str  # one line, plain text: "health 1.18 is at or below 1.20"
+    worse: Worse = Worse.NONE
+    value: float | None = None  # what was judged
+    limit: float | None = None  # the limit of `level`
+    momentary: bool = False  # an occurrence (mode change, venue call): told once, nothing to clear
+    figures: PoolFigures | None = None  # at the moment of the crossing
+    causes: tuple[Cause, ...] = ()  # largest first
+    levers: tuple[Lever, ...] = ()
+
+
+class Incident(Struct, frozen=True, kw_only=True):
+    """A key's life from its first crossing to its end. Immutable: a change is a new value."""
+
+    id: str  # stable: receivers merge by it
+    key: IncidentKey
+    level: Level  # now; UNKNOWN while its data are missing
+    worst: Level
+    opened_ms: int
+    changed_ms: int
+    summary: str
+    value: float | None = None
+    worst_value: float | None = None
+    worse: Worse = Worse.NONE
+    known_level: Level = Level.OK  # the last level that was judged from data: what UNKNOWN must not forget
+    notified_level: Level = Level.OK  # what the receivers were last told
+    notified_ms: int = 0
+    messages: int = 0
+    closed_ms: int | None = None
+
+
+class ChannelStatus(Struct, kw_only=True):
+    """One alert channel, for metrics and pages."""
+
+    name: str
+    kind: str  # "slack", "telegram", "webhook"
+    pending: int = 0
+    oldest_ms: int | None = None  # created_ms of the oldest message that waits
+    broken: str = ""  # why it is given up, until the next success or restart
+    results: dict[str, int] = field(default_factory=dict)  # "sent", "retry", "failed"
+    last_sent_ms: int | None = None

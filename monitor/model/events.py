@@ -1,0 +1,210 @@
+"""Everything a venue tells us, as immutable facts with absolute values and the venue's time.
+
+A repeated or late event is harmless: rows carry their version. `account` is the alias of the configuration.
+The engine folds these into figures; live feeds, the simulated exchange and a replay are sources of the same events.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from monitor.model.instruments import AssetInfo, BracketTable, Instrument
+
+# ------------------------------------------------------------------ market
+
+
+class PriceKind(StrEnum):
+    """Three different things; a margin scheme names the one it uses."""
+
+    MARK = "mark"
+    LAST = "last"
+    INDEX = "index"
+
+
+class Price(Struct, gc=False):
+    """One price of one contract, quote per unit. The wire refuses what is not finite and > 0."""
+
+    symbol: str
+    price: float
+    event_time_ms: int  # the venue's clock, not ours
+
+
+class Prices(Struct, frozen=True):
+    """A frame of prices: any number of symbols, upserted by symbol."""
+
+    venue: str
+    kind: PriceKind
+    rows: list[Price]
+
+
+class AssetRate(Struct, gc=False):
+    """What one unit of a collateral asset counts for, in USD."""
+
+    asset: str
+    index: float
+    bid: float  # index × (1 − haircut): owned
+    ask: float  # index × (1 + haircut): owed
+    event_time_ms: int
+    auto_exchange_bid: float = 0.0  # 0: not said
+    auto_exchange_ask: float = 0.0
+
+
+class AssetRates(Struct, frozen=True):
+    venue: str
+    rows: list[AssetRate]
+
+
+class Instruments(Struct, frozen=True):
+    """Contracts, and margin assets where the venue lists them. `complete`: a symbol that is missing here is gone."""
+
+    venue: str
+    rows: tuple[Instrument, ...]
+    assets: tuple[AssetInfo, ...] = ()
+    complete: bool = False
+
+
+class Brackets(Struct, frozen=True):
+    """Maintenance tiers. account "": they hold for every account that has none of its own (a public notice)."""
+
+    venue: str
+    account: str
+    tables: tuple[BracketTable, ...]
+    event_time_ms: int
+
+
+# ------------------------------------------------------------------ account
+
+
+class Mode(StrEnum):
+    """How an account's margin is pooled."""
+
+    MULTI_ASSETS = "multi_assets"  # one pool "USD"
+    SINGLE_ASSET = "single_asset"  # one pool per margin asset, one per isolated position
+
+
+class Balance(Struct, frozen=True):
+    """One asset's wallet: absolute."""
+
+    asset: str
+    wallet: float  # realised balance, isolated margins included
+    cross_wallet: float  # without isolated margins
+    version_ms: int  # the venue's time of the last change
+
+
+class Position(Struct, frozen=True):
+    """One leg: absolute. quantity 0 is flat."""
+
+    symbol: str
+    side: str  # "BOTH" (one-way), "LONG", "SHORT"
+    quantity: float  # signed: coin (linear), contracts (inverse); short < 0 on either side value
+    entry_price: float  # unrealised PnL counts from here; 0 when flat
+    version_ms: int
+    isolated: bool = False
+    isolated_wallet: float = 0.0
+    margin_asset: str = ""  # "": not said here, the instrument decides
+
+
+class VenueFigures(Struct, frozen=True):
+    """The venue's own figures of one pool, in the pool's unit: what we reconcile against."""
+
+    pool: str
+    equity: float
+    maintenance_margin: float
+    initial_margin: float | None = None
+    available: float | None = None
+    withdrawable: float | None = None
+
+
+class AccountSnapshot(Struct, frozen=True, kw_only=True):
+    """A full picture. What is missing in it is flat, unless a newer row says otherwise."""
+
+    venue: str
+    account: str
+    as_of_ms: int  # the venue's clock when we asked: the answer is not older than this
+    mode: Mode
+    hedge: bool  # True: LONG and SHORT legs side by side
+    balances: tuple[Balance, ...]
+    positions: tuple[Position, ...]
+    leverages: dict[str, float]  # by symbol, where known
+    open_order_margins: dict[str, float]  # initial margin of open orders by asset, in the asset
+    figures: tuple[VenueFigures, ...]  # the venue's own, by pool
+    implied_prices: dict[str, float]  # mark prices that the venue computed `figures` with, where they follow from the answer
+
+
+class AccountUpdate(Struct, frozen=True, kw_only=True):
+    """Only what changed; values absolute. Empty `positions` clears nothing."""
+
+    venue: str
+    account: str
+    event_time_ms: int
+    reason: str  # the venue's own word: ORDER, FUNDING_FEE, …
+    balances: tuple[Balance, ...] = ()
+    positions: tuple[Position, ...] = ()
+
+
+class LeverageChanged(Struct, frozen=True):
+    venue: str
+    account: str
+    symbol: str
+    leverage: float
+    event_time_ms: int
+
+
+class ModeChanged(Struct, frozen=True):
+    """The pooling of the account changed: nothing is trusted until the next snapshot."""
+
+    venue: str
+    account: str
+    mode: Mode
+    event_time_ms: int
+
+
+class VenueCall(Struct, frozen=True):
+    """The venue itself raises the alarm: a margin call, or an order of its own that closes a position."""
+
+    venue: str
+    account: str
+    kind: str  # "margin_call", "liquidation", "adl"
+    symbols: tuple[str, ...]
+    text: str  # one plain line with the venue's own numbers
+    event_time_ms: int
+
+
+# ------------------------------------------------------------------ trust
+
+
+class StreamUp(Struct, frozen=True):
+    """First data after a (re)connect. account "": a stream of the whole venue."""
+
+    venue: str
+    account: str
+    stream: str  # "market", "user"
+
+
+class StreamDown(Struct, frozen=True):
+    """A gap: of an account's stream it takes the trust away until the next snapshot."""
+
+    venue: str
+    account: str
+    stream: str
+    reason: str
+
+
+class TimePassed(Struct, frozen=True):
+    """Fed about once a second: staleness lives on it, for a dead feed sends nothing."""
+
+
+Event = (
+    Prices
+    | AssetRates
+    | Instruments
+    | Brackets
+    | AccountSnapshot
+    | AccountUpdate
+    | LeverageChanged
+    | ModeChanged
+    | VenueCall
+    | StreamUp
+    | StreamDown
+    | TimePassed
+)
