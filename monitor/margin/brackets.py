@@ -21,9 +21,9 @@ class TierTables:
     def __init__(self) -> None:
         self._rows: dict[BracketTable, int] = {}
         self.tables: list[BracketTable] = []
-        self.floors = np.empty((0, 0))
-        self.rates = np.empty((0, 0))
-        self.deductions = np.empty((0, 0))
+        self.floors = np.empty((0, 1))
+        self.rates = np.empty((0, 1))
+        self.deductions = np.empty((0, 1))
 
     def row(self, table: BracketTable) -> int:
         """The row of this table; added when new."""
@@ -70,13 +70,27 @@ def maintenance_margin(notional: Array, rate: Array, deduction: Array) -> Array:
 
 def lint(table: BracketTable) -> list[str]:
     """What is wrong with a table as one sentence each; a table with faults is used all the same, but said."""
+    if not table.brackets:
+        return [f"{table.symbol}: no brackets"]
     faults = []
+    first = table.brackets[0]
+    if first.notional_floor != 0 or first.deduction != 0:
+        faults.append(
+            f"{table.symbol}: begins at {first.notional_floor:g} with the deduction {first.deduction:g}, both should be 0"
+        )
+    faults += [
+        f"{table.symbol}: rate {bracket.rate:g} of bracket {bracket.number} is no fraction between 0 and 1"
+        for bracket in table.brackets
+        if not 0 < bracket.rate <= 1
+    ]
     for low, high in zip(table.brackets, table.brackets[1:], strict=False):
         border = high.notional_floor
         if border <= low.notional_floor:
             faults.append(f"{table.symbol}: floors do not ascend at bracket {high.number}")
         elif low.notional_cap != border:
             faults.append(f"{table.symbol}: bracket {low.number} ends at {low.notional_cap:g}, the next begins at {border:g}")
+        if high.rate < low.rate:
+            faults.append(f"{table.symbol}: the rate falls at bracket {high.number}")
         gap = border * (high.rate - low.rate) - (high.deduction - low.deduction)
         if abs(gap) > 1e-9 * max(1.0, border):
             faults.append(f"{table.symbol}: maintenance margin jumps by {-gap:g} at bracket {high.number}")

@@ -38,7 +38,7 @@ def margin_value(margin: Array, ask: Array) -> Array:
 
 def rate_used(asset_equity: Array, bid: Array, ask: Array) -> Array:
     """The one rate of an asset, by the sign of its equity; wallet and PnL are both valued with it."""
-    return np.where(asset_equity < 0, ask, bid)
+    return np.where(np.isnan(asset_equity), np.nan, np.where(asset_equity < 0, ask, bid))
 
 
 def available(equity: Array, initial: Array) -> Array:

@@ -54,9 +54,9 @@ class Cause(Struct, frozen=True):
 class Lever(Struct, frozen=True):
     """One thing to do, with its amount, that brings the pool's health back to `health`."""
 
-    what: str  # "send"
+    what: str  # "send" (amount of an asset) or "close" (quantity of a position)
     amount: float
-    asset: str
+    asset: str  # asset or symbol
     health: float
 
 

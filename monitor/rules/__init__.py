@@ -1,0 +1,29 @@
+"""All rules. A new one is its file and its line in RuleBook."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
+from monitor.rules.health import HealthRule, MarginRatioRule
+from monitor.rules.occurrences import ModeChangeRule, TierChangeRule, VenueCallRule
+from monitor.rules.trust import ReconcileRule, StaleRule
+
+
+class RuleBook(BaseModel):
+    """The rules of one account, each with its own settings. A rule that is left out has its defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    health: HealthRule = Field(HealthRule(), description="equity ÷ maintenance margin")
+    margin_ratio: MarginRatioRule = Field(MarginRatioRule(), description="maintenance margin ÷ equity")
+    collateral_rate: CollateralRateRule = Field(CollateralRateRule(), description="USD rate of a collateral asset moves")
+    premium: PremiumRule = Field(PremiumRule(), description="a stablecoin above its dollar")
+    asset_mix: AssetMixRule = Field(AssetMixRule(), description="share of an asset off its target")
+    auto_exchange: AutoExchangeRule = Field(AutoExchangeRule(), description="a wallet nears the automatic exchange")
+    tier_change: TierChangeRule = Field(TierChangeRule(), description="brackets or haircuts changed")
+    stale: StaleRule = Field(StaleRule(), description="age of the data")
+    reconcile: ReconcileRule = Field(ReconcileRule(), description="own figures against the venue's")
+    mode_change: ModeChangeRule = Field(ModeChangeRule(), description="account mode or leverage changed")
+    venue_call: VenueCallRule = Field(VenueCallRule(), description="the venue's own alarm")
+
+
+__all__ = ["RuleBook"]

@@ -1,0 +1,433 @@
+"""The book of one venue with linear contracts: every account's legs, collateral slots and pools as columns.
+
+A *slot* is one margin asset inside one pool. In Multi-Assets mode a pool has many, valued at the collateral rates; a
+single-asset or isolated pool has one, valued at 1. So one form of arithmetic (margin/joint.py) serves all modes.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn, IntColumn
+from monitor.engine.ledger import Ledger, Leg
+from monitor.engine.market import FLAT, NEVER, UNIT, Market
+from monitor.margin import joint
+from monitor.margin.brackets import TierTables, maintenance_margin
+from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, LeverageChanged, Mode, Position
+from monitor.model.figures import PoolKey
+from monitor.model.instruments import BracketTable
+
+USD = "USD"
+UNKNOWN_ASSET = "?"  # margin asset of a symbol that the venue has not described: it has no rate, so its pool is unknown
+NO_TABLE = BracketTable("", ())
+Rows = NDArray[np.intp]
+
+
+class Legs(Columns):
+    """One row per (account, symbol, side) ever held; flat rows point at the FLAT symbol, whose price is always there."""
+
+    new_row = {  # noqa: RUF012
+        "slot": (np.intp, 0),
+        "symbol": (np.intp, FLAT),
+        "table": (np.intp, 0),
+        "tier": (np.intp, 0),
+        "quantity": (np.float64, 0.0),
+        "entry": (np.float64, 0.0),
+        "leverage": (np.float64, np.nan),
+        "rate": (np.float64, np.nan),
+        "deduction": (np.float64, np.nan),
+        "low": (np.float64, np.inf),  # the tier holds for low < notional ≤ high; an empty interval is looked up
+        "high": (np.float64, -np.inf),
+        "base_pnl": (np.float64, np.nan),  # at the pool's last message: what moved since?
+    }
+    slot: IndexColumn
+    symbol: IndexColumn
+    table: IndexColumn
+    tier: IndexColumn
+    quantity: FloatColumn
+    entry: FloatColumn
+    leverage: FloatColumn
+    rate: FloatColumn
+    deduction: FloatColumn
+    low: FloatColumn
+    high: FloatColumn
+    base_pnl: FloatColumn
+
+
+class Slots(Columns):
+    """wallet and margins in the asset."""
+
+    new_row = {  # noqa: RUF012
+        "pool": (np.intp, 0),
+        "rate_row": (np.intp, UNIT),
+        "wallet": (np.float64, 0.0),
+        "open_order_margin": (np.float64, 0.0),
+        "pnl": (np.float64, 0.0),
+        "maintenance": (np.float64, 0.0),
+        "initial": (np.float64, 0.0),
+        "equity": (np.float64, 0.0),
+        "value": (np.float64, 0.0),  # equity in the pool's unit
+        "base_wallet": (np.float64, np.nan),
+        "base_rate": (np.float64, np.nan),
+    }
+    pool: IndexColumn
+    rate_row: IndexColumn
+    wallet: FloatColumn
+    open_order_margin: FloatColumn
+    pnl: FloatColumn
+    maintenance: FloatColumn
+    initial: FloatColumn
+    equity: FloatColumn
+    value: FloatColumn
+    base_wallet: FloatColumn
+    base_rate: FloatColumn
+
+
+class Pools(Columns):
+    """Amounts in the pool's unit."""
+
+    new_row = {  # noqa: RUF012
+        "account": (np.intp, 0),
+        "equity": (np.float64, np.nan),
+        "requirement": (np.float64, np.nan),
+        "initial": (np.float64, np.nan),
+        "bound": (np.float64, np.nan),  # joint.withdrawable_bound now
+        "bound_at_answer": (np.float64, np.nan),
+        "venue_equity": (np.float64, np.nan),
+        "venue_requirement": (np.float64, np.nan),
+        "venue_withdrawable": (np.float64, np.nan),
+        "difference": (np.float64, np.nan),
+        "differs_in_a_row": (np.int64, 0),
+        "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
+        "known_ms": (np.int64, NEVER),  # when all figures were last known
+        "isolated": (np.bool_, False),
+        "active": (np.bool_, False),  # holds a position or a wallet
+        "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
+        "blind": (np.bool_, False),  # so old that nothing is known
+    }
+    account: IndexColumn  # place of the account in JointBook.accounts
+    equity: FloatColumn
+    requirement: FloatColumn
+    initial: FloatColumn
+    bound: FloatColumn
+    bound_at_answer: FloatColumn
+    venue_equity: FloatColumn
+    venue_requirement: FloatColumn
+    venue_withdrawable: FloatColumn
+    difference: FloatColumn
+    differs_in_a_row: IntColumn
+    fresh_ms: IntColumn
+    known_ms: IntColumn
+    isolated: BoolColumn
+    active: BoolColumn
+    may_improve: BoolColumn
+    blind: BoolColumn
+
+
+class AccountRows:
+    """Which rows of the book belong to one account."""
+
+    def __init__(self, alias: str, place: int) -> None:
+        self.alias = alias
+        self.place = place
+        self.ledger = Ledger()
+        self.legs: dict[Leg, int] = {}
+        self.slots: dict[tuple[str, str], int] = {}  # (pool name, asset)
+        self.pools: dict[str, int] = {}
+
+    def leg_rows(self) -> Rows:
+        return np.fromiter(self.legs.values(), np.intp, len(self.legs))
+
+    def slot_rows(self) -> Rows:
+        return np.fromiter(self.slots.values(), np.intp, len(self.slots))
+
+    def pool_rows(self) -> Rows:
+        return np.fromiter(self.pools.values(), np.intp, len(self.pools))
+
+
+class JointBook:
+    """Folds account events of one venue into columns and values them."""
+
+    def __init__(self, market: Market, accounts: Iterable[str]) -> None:
+        self.market = market
+        self.legs, self.slots, self.pools = Legs(), Slots(), Pools()
+        self.leg_keys: list[tuple[str, str, str]] = []  # (account, symbol, side)
+        self.slot_assets: list[str] = []
+        self.pool_keys: list[PoolKey] = []
+        self.accounts = {alias: AccountRows(alias, place) for place, alias in enumerate(accounts)}
+        self.tiers = TierTables()
+        self.tiers.row(NO_TABLE)
+        self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
+
+    # -------------------------------------------------------------- folding
+
+    def set_brackets(self, event: Brackets) -> list[tuple[str, str, BracketTable]]:
+        """Returns (account, symbol, old table) for each leg held whose table changed."""
+        tables = self._tables.setdefault(event.account, {})
+        changed = []
+        symbols = set()
+        for table in event.tables:
+            row = self.tiers.row(table)
+            if tables.get(table.symbol) != row:
+                tables[table.symbol] = row
+                symbols.add(table.symbol)
+        for account in self.accounts.values() if not event.account else [self.accounts[event.account]]:
+            for (symbol, side), leg in account.legs.items():
+                if symbol in symbols:
+                    before = int(self.legs.table[leg])
+                    self._place(account, (symbol, side))
+                    held = self.legs.quantity[leg] != 0
+                    if held and before and before != self.legs.table[leg]:
+                        changed.append((account.alias, symbol, self.tiers.tables[before]))
+        return changed
+
+    def take_snapshot(self, event: AccountSnapshot) -> None:
+        account = self.accounts[event.account]
+        account.ledger.take_snapshot(event)
+        self._place_all(account)
+        self._reconcile(account, event)
+
+    def take_update(self, event: AccountUpdate) -> None:
+        account = self.accounts[event.account]
+        if account.ledger.mode is None:
+            return  # nothing is known of how to pool it: the snapshot to come has it all
+        assets, legs = account.ledger.take_update(event)
+        for leg in legs:
+            self._place(account, leg)
+        for asset in assets:
+            self._place_wallet(account, asset)
+
+    def take_leverage(self, event: LeverageChanged) -> None:
+        account = self.accounts[event.account]
+        for leg in account.ledger.take_leverage(event):
+            self._place(account, leg)
+
+    def replace_all(self) -> None:
+        """After the venue described its contracts or assets anew."""
+        for account in self.accounts.values():
+            if account.ledger.mode is not None:
+                self._place_all(account)
+
+    def _place_all(self, account: AccountRows) -> None:
+        rows = account.slot_rows()
+        self.slots.wallet[rows] = 0.0  # what the ledger no longer names is empty
+        self.slots.open_order_margin[rows] = 0.0
+        for leg in account.ledger.positions:
+            self._place(account, leg)
+        for asset in account.ledger.balances:
+            self._place_wallet(account, asset)
+        for asset, margin in account.ledger.open_order_margins.items():
+            if margin:
+                slot = self._slot(account, self._cross_pool(account, asset), asset)
+                self.slots.open_order_margin[slot] = margin
+
+    def _place(self, account: AccountRows, leg: Leg) -> None:
+        """Writes one leg of the ledger into its row."""
+        position = account.ledger.positions[leg]
+        row = account.legs.get(leg)
+        if row is None:
+            row = account.legs[leg] = self.legs.add()
+            self.leg_keys.append((account.alias, *leg))
+        legs = self.legs
+        asset = position.margin_asset or self.market.margin_asset(position.symbol) or UNKNOWN_ASSET
+        pool = isolated_pool(position) if position.isolated else self._cross_pool(account, asset)
+        slot = self._slot(account, pool, asset, isolated=position.isolated)
+        if legs.slot[row] != slot and legs.quantity[row]:
+            self._leave(account, int(legs.slot[row]))
+        legs.slot[row] = slot
+        legs.symbol[row] = self.market.symbol_row(position.symbol) if position.quantity else FLAT
+        if legs.quantity[row] == 0 and position.quantity:
+            legs.base_pnl[row] = 0.0  # a new leg: all that it earns is news
+        legs.quantity[row] = position.quantity
+        legs.entry[row] = position.entry_price
+        legs.leverage[row] = account.ledger.leverages.get(position.symbol, np.nan) if position.quantity else 1.0
+        legs.table[row] = self._table(account.alias, position.symbol) if position.quantity else 0
+        legs.low[row], legs.high[row] = np.inf, -np.inf
+        if not position.quantity:
+            legs.rate[row] = legs.deduction[row] = 0.0
+            legs.low[row], legs.high[row] = -np.inf, np.inf
+        if position.isolated:
+            self.slots.wallet[slot] = position.isolated_wallet
+
+    def _leave(self, account: AccountRows, slot: int) -> None:
+        """A leg moved to another pool (its margin type changed): the isolated wallet that it leaves is gone with it."""
+        if self.pools.isolated[self.slots.pool[slot]]:
+            self.slots.wallet[slot] = 0.0
+
+    def _place_wallet(self, account: AccountRows, asset: str) -> None:
+        balance = account.ledger.balances[asset]
+        multi = account.ledger.mode is Mode.MULTI_ASSETS
+        wallet = balance.wallet if multi else balance.cross_wallet
+        info = self.market.asset_infos.get(asset)
+        if multi and info is not None and not info.margin_available:
+            wallet = 0.0  # not collateral: it counts for nothing in joint margin
+        pool = self._cross_pool(account, asset)
+        if wallet or (pool, asset) in account.slots:
+            slot = self._slot(account, pool, asset)  # first: a new row renews the columns
+            self.slots.wallet[slot] = wallet
+
+    def _cross_pool(self, account: AccountRows, asset: str) -> str:
+        return USD if account.ledger.mode is Mode.MULTI_ASSETS else asset
+
+    def _slot(self, account: AccountRows, pool: str, asset: str, *, isolated: bool = False) -> int:
+        slot = account.slots.get((pool, asset))
+        if slot is None:
+            pool_row = account.pools.get(pool)
+            if pool_row is None:
+                pool_row = account.pools[pool] = self.pools.add(account=account.place, isolated=isolated)
+                self.pool_keys.append(PoolKey(self.market.venue, account.alias, pool))
+            joint_margin = pool == USD and account.ledger.mode is Mode.MULTI_ASSETS
+            unit_rate = UNIT if asset != UNKNOWN_ASSET else self.market.asset_row(UNKNOWN_ASSET)
+            rate_row = self.market.asset_row(asset) if joint_margin else unit_rate
+            slot = account.slots[pool, asset] = self.slots.add(pool=pool_row, rate_row=rate_row)
+            self.slot_assets.append(asset)
+        return slot
+
+    def _table(self, alias: str, symbol: str) -> int:
+        own = self._tables.get(alias, {}).get(symbol)
+        return own if own is not None else self._tables.get("", {}).get(symbol, 0)
+
+    def bracket_table(self, leg: int) -> BracketTable:
+        return self.tiers.tables[int(self.legs.table[leg])]
+
+    # -------------------------------------------------------------- valuing
+
+    def revalue(self, account: AccountRows | None = None) -> None:
+        """All figures of all pools, or of one account's, from the prices and rates of now."""
+        if account is None:
+            self._value(slice(None), slice(None), slice(None), self.market.symbols.price)
+        elif account.pools:
+            self._value(account.leg_rows(), account.slot_rows(), account.pool_rows(), self.market.symbols.price)
+
+    def leg_figures(self, rows: Rows | slice, price: FloatColumn) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
+        """(unrealised PnL, maintenance margin, |notional|) per leg, in its margin asset; price: by symbol row."""
+        legs = self.legs
+        quantity = legs.quantity[rows]
+        mark = price[legs.symbol[rows]]
+        notional = np.abs(quantity * mark)
+        outside = (notional <= legs.low[rows]) | (notional > legs.high[rows])
+        if outside.any():
+            self._settle_tiers(np.arange(len(legs))[rows][outside], notional[outside])
+        pnl = joint.unrealized_pnl(quantity, mark, legs.entry[rows])
+        return pnl, maintenance_margin(notional, legs.rate[rows], legs.deduction[rows]), notional
+
+    def _settle_tiers(self, rows: Rows, notional: FloatColumn) -> None:
+        """Looks up the tier of the few legs whose notional left the interval of theirs."""
+        legs, tables = self.legs, self.legs.table[rows]
+        tier = self.tiers.tier(tables, notional)
+        legs.tier[rows] = tier
+        legs.rate[rows] = self.tiers.rates[tables, tier]
+        legs.deduction[rows] = self.tiers.deductions[tables, tier]
+        legs.low[rows], legs.high[rows] = self.tiers.bounds(tables, tier)
+
+    def _value(self, legs: Rows | slice, slots: Rows | slice, pools: Rows | slice, price: FloatColumn) -> None:
+        pnl, maintenance, notional = self.leg_figures(legs, price)
+        leg_slot = self.legs.slot[legs]
+        s, p = self.slots, self.pools
+        every = isinstance(slots, slice)
+        s.pnl[slots] = _sums(leg_slot, pnl, len(s), every)[slots]
+        s.maintenance[slots] = _sums(leg_slot, maintenance, len(s), every)[slots]
+        initial = joint.initial_margin(notional, self.legs.leverage[legs])
+        s.initial[slots] = _sums(leg_slot, initial, len(s), every)[slots] + s.open_order_margin[slots]
+        equity = s.wallet[slots] + s.pnl[slots]
+        s.equity[slots] = equity
+        rate_row = s.rate_row[slots]
+        bid, ask = self.market.assets.bid[rate_row], self.market.assets.ask[rate_row]
+        value = joint.asset_value(equity, bid, ask)
+        s.value[slots] = value
+        wallet = joint.margin_value(s.wallet[slots], joint.rate_used(equity, bid, ask))
+        pool = s.pool[slots]
+        total = len(p)
+        p.equity[pools] = _sums(pool, value, total, every)[pools]
+        p.requirement[pools] = _sums(pool, joint.margin_value(s.maintenance[slots], ask), total, every)[pools]
+        p.initial[pools] = _sums(pool, joint.margin_value(s.initial[slots], ask), total, every)[pools]
+        wallets = _sums(pool, wallet, total, every)[pools]
+        p.bound[pools] = joint.withdrawable_bound(wallets, p.equity[pools], p.initial[pools], p.requirement[pools])
+
+    # -------------------------------------------------------------- the venue's own figures
+
+    def _reconcile(self, account: AccountRows, event: AccountSnapshot) -> None:
+        """Compares with the venue's own figures at the very prices that the venue used, so that time does not differ."""
+        price = self.market.symbols.price.copy()
+        for symbol, implied in event.implied_prices.items():
+            row = self.market.symbol_rows.get(symbol, FLAT)
+            if row != FLAT:
+                price[row] = implied
+        self._value(account.leg_rows(), account.slot_rows(), account.pool_rows(), price)
+        p = self.pools
+        for venue in event.figures:
+            row = account.pools.get(venue.pool, -1)
+            if row < 0:
+                continue
+            p.venue_equity[row], p.venue_requirement[row] = venue.equity, venue.maintenance_margin
+            p.venue_withdrawable[row] = np.nan if venue.withdrawable is None else venue.withdrawable
+            p.bound_at_answer[row] = p.bound[row]
+            p.difference[row] = max(
+                _difference(p.equity[row], venue.equity), _difference(p.requirement[row], venue.maintenance_margin)
+            )
+        rows = account.pool_rows()
+        isolated = rows[p.isolated[rows]]
+        p.bound_at_answer[isolated] = np.nan
+
+    def withdrawable(self) -> FloatColumn:
+        """The venue's own answer, carried on by the figures that move it; an isolated pool's follows from the figures alone."""
+        p = self.pools
+        carried = p.venue_withdrawable + (p.bound - p.bound_at_answer)
+        return np.maximum(0.0, np.where(p.isolated, p.bound, carried))
+
+    def available(self) -> FloatColumn:
+        """For new orders. NaN for an isolated pool: orders use the cross wallet."""
+        return np.where(self.pools.isolated, np.nan, joint.available(self.pools.equity, self.pools.initial))
+
+    # -------------------------------------------------------------- ages
+
+    def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
+        """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.
+
+        account_seen_ms: when each account's rows were last sure. A pool that is unknown is as old as its last known figures.
+        """
+        legs, slots, pools, market = self.legs, self.slots, self.pools, self.market
+        held = legs.quantity != 0
+        held_pool = slots.pool[legs.slot[held]]
+        rated = (slots.rate_row != UNIT) & ((slots.equity != 0) | (slots.maintenance != 0))
+        prices = _oldest(held_pool, market.symbols.seen_ms[legs.symbol[held]], len(pools), now_ms)
+        rates = _oldest(slots.pool[rated], market.assets.seen_ms[slots.rate_row[rated]], len(pools), now_ms)
+        pools.active[:] = False
+        pools.active[held_pool] = True
+        pools.active[slots.pool[slots.wallet != 0]] = True
+        known = ~(np.isnan(pools.equity) | np.isnan(pools.requirement))
+        pools.known_ms[known | (pools.known_ms == NEVER)] = now_ms
+        fresh = np.minimum(np.minimum(prices, rates), pools.known_ms)
+        pools.fresh_ms[:] = np.minimum(fresh, account_seen_ms[pools.account])
+        lag = np.maximum(market.newest_price_ms() - prices, market.newest_rate_ms() - rates)
+        return np.maximum(np.maximum(lag, 0), now_ms - pools.known_ms).astype(np.float64)
+
+
+def isolated_pool(position: Position) -> str:
+    """Pool name of an isolated leg."""
+    return position.symbol if position.side == "BOTH" else f"{position.symbol}:{position.side}"
+
+
+def _sums(target: IndexColumn, values: FloatColumn, size: int, every: bool) -> FloatColumn:
+    """Sum of the values by target row. For one account's rows out of many, adds instead of counting through all."""
+    if every:
+        counted: FloatColumn = np.bincount(target, values, size).astype(np.float64, copy=False)
+        return counted
+    out = np.zeros(size)
+    np.add.at(out, target, values)
+    return out
+
+
+def _oldest(pool: IndexColumn, seen_ms: IntColumn, size: int, now_ms: int) -> IntColumn:
+    """Per pool the oldest time; one that was never seen leaves its pool unknown, which has an age of its own."""
+    oldest = np.full(size, now_ms, np.int64)
+    np.minimum.at(oldest, pool, np.where(seen_ms == NEVER, now_ms, seen_ms))
+    return oldest
+
+
+def _difference(own: float, venue: float) -> float:
+    """Relative; differences of the venue's printed places do not count. NaN if we do not know."""
+    if abs(own - venue) <= 1e-6:
+        return 0.0
+    return float(abs(own - venue) / max(abs(venue), abs(own)))

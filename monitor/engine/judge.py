@@ -1,0 +1,269 @@
+"""Applies the rules to the book: figures and previous levels in, verdicts out. Accounts with equal rules are judged together."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from monitor.engine.book import AccountRows, JointBook, Rows
+from monitor.engine.columns import FloatColumn, IntColumn, LevelColumn
+from monitor.engine.gauge import Gauge, Verdict, verdict
+from monitor.engine.market import UNIT
+from monitor.margin import joint
+from monitor.model.alerts import IncidentKey, Level, Worse
+from monitor.rules import RuleBook
+from monitor.rules.base import LadderRule, Levels
+from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
+from monitor.rules.health import HealthRule, MarginRatioRule
+from monitor.rules.trust import StaleRule
+
+RATIO_RULES = ("health", "margin_ratio")
+COLLATERAL_RULES = ("collateral_rate", "premium", "asset_mix", "auto_exchange")
+
+
+class Judge:
+    """Keeps the levels of every rule for one book."""
+
+    def __init__(self, book: JointBook, rules: Mapping[str, RuleBook], restored: Mapping[IncidentKey, Level]) -> None:
+        self._book = book
+        self._rules = rules
+        self._restored = restored
+        self._gauges: dict[str, Gauge] = {}
+        self._feeds: dict[IncidentKey, Level] = {}
+        self._groups: dict[str, tuple[int, list[tuple[LadderRule, Rows]]]] = {}
+
+    # -------------------------------------------------------------- pools: the ratios
+
+    def ratios(self, account: AccountRows | None = None) -> list[Verdict]:
+        """All pools, or one account's."""
+        p = self._book.pools
+        verdicts = []
+        for name in RATIO_RULES:
+            for rule, rows in self._pool_groups(name, account):
+                assert isinstance(rule, HealthRule | MarginRatioRule)
+                gauge = self._pool_gauge(name)
+                equity, requirement = p.equity[rows], p.requirement[rows]
+                level = rule.judge(equity, requirement, gauge.known[rows])
+                unknown = np.isnan(equity) | np.isnan(requirement)
+                changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[rows], blind=p.blind[rows])
+                if len(changed):
+                    ratio = joint.health if name == "health" else joint.margin_ratio
+                    verdicts += self._pool_verdicts(rule, gauge, rows, changed, ratio(equity, requirement))
+        return verdicts
+
+    # -------------------------------------------------------------- slots: what the collateral does
+
+    def collateral(self, account: AccountRows | None = None) -> list[Verdict]:
+        """All collateral slots of joint pools, or one account's."""
+        book = self._book
+        s, p = book.slots, book.pools
+        verdicts = []
+        for name in COLLATERAL_RULES:
+            for rule, rows in self._slot_groups(name, account):
+                gauge = self._slot_gauge(name)
+                value, level = self._collateral_level(rule, rows, gauge.known[rows])
+                pool = s.pool[rows]
+                unknown = np.isnan(p.equity[pool]) | np.isnan(value)
+                changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[pool], blind=p.blind[pool])
+                for i in changed:
+                    key = gauge.key_of(int(rows[i]))
+                    now, was, found = gauge.level[rows[i]], gauge.was[i], float(value[i])
+                    verdicts.append(verdict(rule, key, pool=int(pool[i]), level=now, was=was, value=found))
+        return verdicts
+
+    def _collateral_level(self, rule: LadderRule, rows: Rows, was: Levels) -> tuple[FloatColumn, Levels]:
+        """(what was judged, level) per slot."""
+        book, market = self._book, self._book.market
+        s = book.slots
+        rate_row = s.rate_row[rows]
+        index = market.assets.index[rate_row]
+        held = s.equity[rows] != 0
+        equity = np.abs(book.pools.equity[s.pool[rows]])
+        share = np.divide(s.value[rows], equity, out=np.zeros(len(rows)), where=equity > 0)
+        match rule:
+            case CollateralRateRule():
+                pegged = np.isin(market.asset_names, rule.pegged)[rate_row]
+                from_peg = np.where(pegged, index - 1.0, 0.0)
+                in_window = np.nan_to_num(market.window.move())[rate_row]
+                move = np.where(np.abs(from_peg) >= np.abs(in_window), from_peg, in_window)
+                return np.where(np.isnan(index), np.nan, move), rule.judge(from_peg, in_window, np.abs(share), was)
+            case PremiumRule():
+                watched = np.isin(market.asset_names, rule.assets)[rate_row] & held
+                return index - 1.0, rule.judge(index, watched, was)
+            case AssetMixRule():
+                targets = np.array([rule.targets.get(name, np.nan) for name in market.asset_names])[rate_row]
+                return np.nan_to_num(share - targets), rule.judge(share, targets, was)
+            case AutoExchangeRule():
+                fraction = s.wallet[rows] / self._thresholds(rule)[rate_row]
+                return fraction, rule.judge(fraction, was)
+        raise TypeError(f"not a rule on collateral: {rule.name}")
+
+    def _thresholds(self, rule: AutoExchangeRule) -> FloatColumn:
+        """Wallet at which the venue converts, per asset row, in the asset, < 0."""
+        market = self._book.market
+        said = [getattr(market.asset_infos.get(name), "auto_exchange_threshold", None) for name in market.asset_names]
+        default = rule.default_threshold_usd / market.assets.index
+        return np.where([threshold is not None and threshold < 0 for threshold in said], np.array(said, float), default)
+
+    # -------------------------------------------------------------- trust
+
+    def reconciled(self, account: AccountRows) -> list[Verdict]:
+        """After the venue's own figures were compared with ours."""
+        rule, p = self._rules[account.alias].reconcile, self._book.pools
+        rows = account.pool_rows()
+        if not rule.enabled or not len(rows):
+            return []
+        difference = p.difference[rows]
+        p.differs_in_a_row[rows] = np.where(difference > (rule.warning or np.inf), p.differs_in_a_row[rows] + 1, 0)
+        gauge = self._pool_gauge(rule.name)
+        level = rule.judge(difference, p.differs_in_a_row[rows], gauge.known[rows])
+        changed = gauge.take(rows, level, keep=np.isnan(difference), may_improve=_yes(rows), blind=~_yes(rows))
+        return self._pool_verdicts(rule, gauge, rows, changed, difference)
+
+    def lagging(self, lag_ms: FloatColumn) -> list[Verdict]:
+        """Pools of which one input lags behind its own market, or whose figures are unknown. lag_ms: by pool row."""
+        age_s = np.where(self._book.pools.active, lag_ms / 1000, 0.0)
+        verdicts = []
+        for rule, rows in self._pool_groups("stale", None):
+            assert isinstance(rule, StaleRule)
+            gauge = self._pool_gauge(rule.name)
+            level = rule.judge(age_s[rows], gauge.known[rows])
+            changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
+            verdicts += self._pool_verdicts(rule, gauge, rows, changed, age_s[rows], "an input of the pool")
+        return verdicts
+
+    def accounts_age(self, subject: str, what: str, age_ms: IntColumn) -> list[Verdict]:
+        """Age of something of each account: its stream, its reconciliation. age_ms: by place of the account."""
+        aliases = list(self._book.accounts)
+        gauge = self._gauge(
+            f"stale {subject}",
+            lambda row: IncidentKey(self._book.market.venue, aliases[row], "", "stale", subject),
+            len(aliases),
+        )
+        verdicts = []
+        for rule, rows in self._all_groups("stale", len(aliases), aliases.__getitem__, " by account"):
+            assert isinstance(rule, StaleRule)
+            age_s = age_ms[rows] / 1000
+            level = rule.judge(age_s, gauge.known[rows])
+            for i in gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows)):
+                row = int(rows[i])
+                key, now, was = gauge.key_of(row), int(gauge.level[row]), int(gauge.was[i])
+                verdicts.append(verdict(rule, key, pool=-1, level=now, was=was, value=float(age_s[i]), subject=what))
+        return verdicts
+
+    def feed_age(self, rule: StaleRule, feed: str, age_ms: int) -> list[Verdict]:
+        """Age of a market stream of the whole venue."""
+        if not rule.enabled:
+            return []
+        key = IncidentKey(self._book.market.venue, "", "", "stale", feed)
+        was = self._feeds.get(key, max(Level.OK, self._restored.get(key, Level.OK)))
+        level = Level(int(rule.judge(np.array([age_ms / 1000]), np.array([was], np.int8))[0]))
+        self._feeds[key] = level
+        if level == was:
+            return []
+        return [verdict(rule, key, pool=-1, level=level, was=was, value=age_ms / 1000, subject=f"the {feed} feed")]
+
+    def blinded(self, rows: Rows) -> list[Verdict]:
+        """Pools whose data are too old from now on: what was open on them is unknown, and not resolved."""
+        verdicts = []
+        for name in RATIO_RULES:
+            gauge = self._gauges.get(name)
+            if gauge is None:
+                continue
+            for row in rows[rows < len(gauge.level)]:
+                was = Level(int(gauge.level[row]))
+                if was > Level.OK:
+                    gauge.level[row] = Level.UNKNOWN
+                    worse = Worse.DOWN if name == "health" else Worse.UP
+                    text = f"{name.replace('_', ' ')} is UNKNOWN: the data are too old"
+                    verdicts.append(Verdict(gauge.key_of(row), int(row), Level.UNKNOWN, was, np.nan, None, text, worse))
+        return verdicts
+
+    # -------------------------------------------------------------- readers
+
+    def pool_levels(self) -> LevelColumn:
+        """The worst level of each pool's rules; −1 where its figures are unknown."""
+        book = self._book
+        p = book.pools
+        worst = np.zeros(len(p), np.int8)
+        for name, gauge in self._gauges.items():
+            if name.startswith("stale "):
+                continue  # of accounts: said on their own, and in the pool's age
+            pool = book.slots.pool[: len(gauge.known)] if name in COLLATERAL_RULES else np.arange(len(gauge.known))
+            np.maximum.at(worst, pool, gauge.known)
+        unknown = p.blind | np.isnan(p.equity) | np.isnan(p.requirement)
+        return np.where(unknown, np.int8(Level.UNKNOWN), worst)
+
+    # -------------------------------------------------------------- inside
+
+    def _pool_verdicts(
+        self, rule: LadderRule, gauge: Gauge, rows: Rows, changed: Rows, value: FloatColumn, subject: str = ""
+    ) -> list[Verdict]:
+        return [
+            verdict(
+                rule,
+                gauge.key_of(int(rows[i])),
+                pool=int(rows[i]),
+                level=int(gauge.level[rows[i]]),
+                was=int(gauge.was[i]),
+                value=float(value[i]),
+                subject=subject,
+            )
+            for i in changed
+        ]
+
+    def _pool_gauge(self, rule: str) -> Gauge:
+        def key(row: int) -> IncidentKey:
+            pool = self._book.pool_keys[row]
+            return IncidentKey(pool.venue, pool.account, pool.pool, rule)
+
+        return self._gauge(rule, key, len(self._book.pools))
+
+    def _slot_gauge(self, rule: str) -> Gauge:
+        def key(row: int) -> IncidentKey:
+            pool = self._book.pool_keys[self._book.slots.pool[row]]
+            return IncidentKey(pool.venue, pool.account, pool.pool, rule, self._book.slot_assets[row])
+
+        return self._gauge(rule, key, len(self._book.slots))
+
+    def _gauge(self, name: str, key_of: Callable[[int], IncidentKey], size: int) -> Gauge:
+        gauge = self._gauges.get(name)
+        if gauge is None:
+            gauge = self._gauges[name] = Gauge(key_of, self._restored)
+        gauge.grow(size)
+        return gauge
+
+    def _pool_groups(self, name: str, account: AccountRows | None) -> list[tuple[LadderRule, Rows]]:
+        if account is not None:
+            rule: LadderRule = getattr(self._rules[account.alias], name)
+            return [(rule, account.pool_rows())] if rule.enabled and account.pools else []
+        return self._all_groups(name, len(self._book.pools), lambda row: self._book.pool_keys[row].account)
+
+    def _slot_groups(self, name: str, account: AccountRows | None) -> list[tuple[LadderRule, Rows]]:
+        """Collateral exists in joint pools only: elsewhere an asset counts for itself."""
+        book = self._book
+        if account is not None:
+            rule: LadderRule = getattr(self._rules[account.alias], name)
+            groups = [(rule, account.slot_rows())] if rule.enabled and account.slots else []
+        else:
+            groups = self._all_groups(name, len(book.slots), lambda row: book.pool_keys[book.slots.pool[row]].account)
+        joint_only = [(rule, rows[book.slots.rate_row[rows] != UNIT]) for rule, rows in groups]
+        return [(rule, rows) for rule, rows in joint_only if len(rows)]
+
+    def _all_groups(
+        self, name: str, size: int, account_of: Callable[[int], str], rows_are: str = ""
+    ) -> list[tuple[LadderRule, Rows]]:
+        """(settings, rows) for each distinct settings of a rule; made anew only when rows were added."""
+        known = self._groups.get(name + rows_are)
+        if known is None or known[0] != size:
+            rows_of: dict[LadderRule, list[int]] = {}
+            for row in range(size):
+                rule: LadderRule = getattr(self._rules[account_of(row)], name)
+                if rule.enabled:
+                    rows_of.setdefault(rule, []).append(row)
+            known = (size, [(rule, np.array(rows, np.intp)) for rule, rows in rows_of.items()])
+            self._groups[name + rows_are] = known
+        return known[1]
+
+
+def _yes(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.ones(len(rows), np.bool_)

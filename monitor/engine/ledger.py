@@ -1,0 +1,99 @@
+"""What the venue says an account holds: balances and legs, each with the venue's time of its last change.
+
+A stream row that is newer is never rolled back by an answer that is older; a full picture replaces everything else.
+"""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from msgspec import structs
+
+from monitor.model.events import AccountSnapshot, AccountUpdate, Balance, LeverageChanged, Mode, Position
+
+Leg = tuple[str, str]  # symbol, side
+Key = TypeVar("Key", str, Leg)
+Row = TypeVar("Row", Balance, Position)
+
+# A row may claim to be newer than the answer for ever only if the venue's two clocks disagree: then the answer wins at last.
+HEAL_MS = 60_000
+
+
+class Ledger:
+    """One account."""
+
+    def __init__(self) -> None:
+        self.mode: Mode | None = None
+        self.hedge = False
+        self.balances: dict[str, Balance] = {}
+        self.positions: dict[Leg, Position] = {}
+        self.leverages: dict[str, float] = {}
+        self.open_order_margins: dict[str, float] = {}
+        self.rows_older = 0  # rows of an answer that were older than ours
+
+    def take_snapshot(self, event: AccountSnapshot) -> None:
+        self.mode, self.hedge = event.mode, event.hedge
+        self.leverages.update(event.leverages)
+        self.open_order_margins = dict(event.open_order_margins)
+        balances = {row.asset: row for row in event.balances}
+        legs = {(row.symbol, row.side): row for row in event.positions}
+        self.rows_older += _merge(self.balances, balances, event.as_of_ms)
+        self.rows_older += _merge(self.positions, legs, event.as_of_ms)
+        for asset in self.balances.keys() - balances.keys():
+            version_ms = self.balances[asset].version_ms
+            if version_ms <= event.as_of_ms:
+                self.balances[asset] = Balance(asset, 0.0, 0.0, version_ms)
+        for leg in self.positions.keys() - legs.keys():
+            if self.positions[leg].version_ms <= event.as_of_ms:
+                self.positions[leg] = flat(self.positions[leg])
+
+    def take_update(self, event: AccountUpdate) -> tuple[list[str], list[Leg]]:
+        """Returns the assets and legs that it touched."""
+        assets, legs = [], []
+        for balance in event.balances:
+            known = self.balances.get(balance.asset)
+            if known is None or balance.version_ms >= known.version_ms:
+                self.balances[balance.asset] = balance
+                assets.append(balance.asset)
+        for position in event.positions:
+            leg = (position.symbol, position.side)
+            held = self.positions.get(leg)
+            if held is None or position.version_ms >= held.version_ms:
+                asset = position.margin_asset or (held.margin_asset if held else "")
+                self.positions[leg] = _with_asset(position, asset)
+                legs.append(leg)
+        return assets, legs
+
+    def take_leverage(self, event: LeverageChanged) -> list[Leg]:
+        self.leverages[event.symbol] = event.leverage
+        return [leg for leg in self.positions if leg[0] == event.symbol]
+
+    def held(self) -> Iterable[Position]:
+        return (position for position in self.positions.values() if position.quantity)
+
+
+def _merge(ours: dict[Key, Row], theirs: dict[Key, Row], as_of_ms: int) -> int:
+    """Takes over what supersedes ours; returns how many rows differed and were older."""
+    older = 0
+    for key, row in theirs.items():
+        known = ours.get(key)
+        if known is None or _supersedes(row.version_ms, known.version_ms, as_of_ms):
+            ours[key] = row
+        elif row != known:
+            older += 1
+    return older
+
+
+def _supersedes(version_ms: int, known_ms: int, as_of_ms: int) -> bool:
+    """Whether a row of an answer asked for at as_of_ms replaces ours. An equal version does if it was asked for later."""
+    if version_ms != known_ms:
+        return version_ms > known_ms or as_of_ms - known_ms > HEAL_MS
+    return as_of_ms > known_ms
+
+
+def flat(position: Position) -> Position:
+    """The leg when it is closed; its version stays, so that an older answer cannot reopen it."""
+    return structs.replace(position, quantity=0.0, entry_price=0.0, isolated_wallet=0.0)
+
+
+def _with_asset(position: Position, asset: str) -> Position:
+    return position if position.margin_asset == asset else structs.replace(position, margin_asset=asset)

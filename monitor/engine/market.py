@@ -1,0 +1,187 @@
+"""One venue's market as the engine sees it: prices and collateral rates with their ages, contracts, assets."""
+
+from collections import deque
+from operator import attrgetter
+
+import numpy as np
+
+from monitor.engine.columns import Columns, FloatColumn, IndexColumn, IntColumn
+from monitor.model.events import AssetRate, AssetRates, Instruments, Prices
+from monitor.model.instruments import AssetInfo, Instrument
+
+NEVER = np.iinfo(np.int64).min // 2
+_symbol, _price, _event_time_ms = attrgetter("symbol"), attrgetter("price"), attrgetter("event_time_ms")
+FLAT = 0  # symbol row of a position that is flat: its price is 1 and never changes
+UNIT = 0  # asset row of a pool that counts in its own asset: its rates are 1 and never change
+
+
+class Symbols(Columns):
+    """price: NaN until the first one. event_ms: the venue's clock; seen_ms: ours, when the event time last advanced."""
+
+    new_row = {"price": (np.float64, np.nan), "event_ms": (np.int64, NEVER), "seen_ms": (np.int64, NEVER)}  # noqa: RUF012
+    price: FloatColumn
+    event_ms: IntColumn
+    seen_ms: IntColumn
+
+
+class Assets(Columns):
+    """index, bid, ask: USD per unit, NaN until the first rate."""
+
+    new_row = {  # noqa: RUF012
+        "index": (np.float64, np.nan),
+        "bid": (np.float64, np.nan),
+        "ask": (np.float64, np.nan),
+        "event_ms": (np.int64, NEVER),
+        "seen_ms": (np.int64, NEVER),
+    }
+    index: FloatColumn
+    bid: FloatColumn
+    ask: FloatColumn
+    event_ms: IntColumn
+    seen_ms: IntColumn
+
+
+class Market:
+    """Folds market events of one venue. Only known symbols and assets take a row, so a hostile frame cannot grow it."""
+
+    def __init__(self, venue: str) -> None:
+        self.venue = venue
+        self.instruments: dict[str, Instrument] = {}
+        self.asset_infos: dict[str, AssetInfo] = {}
+        self.symbols = Symbols()
+        self.symbol_names: list[str] = []
+        self.symbol_rows: dict[str, int] = {}
+        self.assets = Assets()
+        self.asset_names: list[str] = []
+        self.asset_rows: dict[str, int] = {}
+        self.last_rates: dict[str, AssetRate] = {}
+        self.window = RateWindow(self.assets)
+        self.unknown_symbols = 0  # prices of symbols that nobody has named
+        self.late_prices = 0
+        self._frame_names: list[str] = []
+        self._frame_size = 0
+        self._frame_rows: IndexColumn = np.zeros(0, np.intp)
+        self.symbol_row("")  # FLAT
+        self.symbols.price[FLAT] = 1.0
+        self.asset_row("")  # UNIT
+        self.assets.index[UNIT] = self.assets.bid[UNIT] = self.assets.ask[UNIT] = 1.0
+
+    def symbol_row(self, symbol: str) -> int:
+        row = self.symbol_rows.get(symbol)
+        if row is None:
+            row = self.symbol_rows[symbol] = self.symbols.add()
+            self.symbol_names.append(symbol)
+        return row
+
+    def asset_row(self, asset: str) -> int:
+        row = self.asset_rows.get(asset)
+        if row is None:
+            row = self.asset_rows[asset] = self.assets.add()
+            self.asset_names.append(asset)
+        return row
+
+    def margin_asset(self, symbol: str) -> str:
+        """ "" if the venue has not told."""
+        instrument = self.instruments.get(symbol)
+        return instrument.margin_asset if instrument else ""
+
+    def set_instruments(self, event: Instruments) -> None:
+        if event.complete:
+            self.instruments.clear()
+        for instrument in event.rows:
+            self.instruments[instrument.symbol] = instrument
+            self.symbol_row(instrument.symbol)
+        for info in event.assets:
+            self.asset_infos[info.asset] = info
+            self.asset_row(info.asset)
+
+    def set_prices(self, event: Prices, now_ms: int) -> bool:
+        """Upserts a frame; True if anything moved. A row older than what we have is dropped; equal time is idempotent.
+
+        Only an advancing event time keeps a symbol fresh: a feed that repeats itself for ever is dead.
+        """
+        rows = event.rows
+        index = self._rows_of([*map(_symbol, rows)])
+        price = np.fromiter(map(_price, rows), np.float64, len(rows))
+        event_ms = np.fromiter(map(_event_time_ms, rows), np.int64, len(rows))
+        symbols = self.symbols
+        known = index > FLAT
+        good = known & (event_ms >= symbols.event_ms[index]) & (price > 0) & (price < np.inf)
+        if not good.all():
+            self.unknown_symbols += int((~known).sum())
+            self.late_prices += int((known & ~good).sum())
+            index, price, event_ms = index[good], price[good], event_ms[good]
+        fresh = index[event_ms > symbols.event_ms[index]]
+        symbols.price[index] = price
+        symbols.event_ms[index] = event_ms
+        symbols.seen_ms[fresh] = now_ms
+        return len(index) > 0
+
+    def _rows_of(self, names: list[str]) -> IndexColumn:
+        """Symbol rows of a frame, −1 for unknown ones. The venue sends the same symbols in the same order each second."""
+        if names != self._frame_names or len(self.symbols) != self._frame_size:
+            self._frame_names, self._frame_size = names, len(self.symbols)
+            self._frame_rows = np.array([self.symbol_rows.get(name, -1) for name in names], np.intp)
+        return self._frame_rows
+
+    def set_rates(self, event: AssetRates, now_ms: int) -> list[tuple[str, AssetRate, AssetRate]]:
+        """Upserts collateral rates. Returns (asset, before, after) where the haircut changed: the venue's table moved."""
+        changed = []
+        assets = self.assets
+        for rate in event.rows:
+            row = self.asset_rows.get(rate.asset)
+            if row is None:
+                row = self.asset_row(rate.asset)
+            if rate.event_time_ms < assets.event_ms[row] or not 0 < rate.bid <= rate.ask < np.inf:
+                continue
+            before = self.last_rates.get(rate.asset)
+            if before is not None and _haircut_moved(before, rate):
+                changed.append((rate.asset, before, rate))
+            if rate.event_time_ms > assets.event_ms[row]:
+                assets.seen_ms[row] = now_ms
+            assets.event_ms[row] = rate.event_time_ms
+            assets.index[row], assets.bid[row], assets.ask[row] = rate.index, rate.bid, rate.ask
+            self.last_rates[rate.asset] = rate
+        self.window.sample(now_ms)
+        return changed
+
+    def newest_price_ms(self) -> int:
+        return int(self.symbols.seen_ms.max())
+
+    def newest_rate_ms(self) -> int:
+        return int(self.assets.seen_ms.max())
+
+
+class RateWindow:
+    """Where the rates were: one sample a minute for an hour."""
+
+    SAMPLE_MS = 60_000
+    WINDOW_MS = 3_600_000
+
+    def __init__(self, assets: Assets) -> None:
+        self._assets = assets
+        self._samples: deque[tuple[int, FloatColumn]] = deque()
+
+    def sample(self, now_ms: int) -> None:
+        if self._samples and now_ms - self._samples[-1][0] < self.SAMPLE_MS:
+            return
+        self._samples.append((now_ms, self._assets.index.copy()))
+        while len(self._samples) > 1 and now_ms - self._samples[1][0] >= self.WINDOW_MS:
+            self._samples.popleft()
+
+    def move(self) -> FloatColumn:
+        """index / index an hour ago (or at the start) − 1, per asset row; NaN where there is no reference."""
+        now = self._assets.index
+        then = np.full_like(now, np.nan)
+        for _, sample in reversed(self._samples):  # an asset that is younger than the window: its oldest sample
+            then[: len(sample)] = np.where(np.isnan(sample), then[: len(sample)], sample)
+        return now / then - 1.0
+
+
+def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+    """The rates are printed with 8 places, so a haircut recomputed from a small price is only so exact."""
+    for side in ("bid", "ask"):
+        was, now = getattr(before, side) / before.index, getattr(after, side) / after.index
+        if abs(now - was) > 1e-6 + 2e-8 / min(before.index, after.index):
+            return True
+    return False

@@ -1,0 +1,104 @@
+"""What the collateral itself does: its rate, its premium, its mix, and the venue's automatic exchange."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from monitor.model.alerts import Level, Worse
+from monitor.model.figures import Array
+from monitor.rules.base import LadderRule, Levels, Mask, above
+
+
+class CollateralRateRule(LadderRule):
+    """The USD rate of a collateral asset moves away from 1 (pegged assets) or from where it was a while ago."""
+
+    name: ClassVar[str] = "collateral_rate"
+    worse: ClassVar[Worse] = Worse.AWAY
+
+    info: float | None = Field(0.005, gt=0, description="fraction moved; more than this counts")
+    high: float | None = Field(0.01, gt=0, description="fraction moved")
+    critical: float | None = Field(0.03, gt=0, description="fraction moved")
+    hysteresis: float = Field(0.1, ge=0, lt=1, description="clears this fraction of the limit beyond it")
+    share_min: float = Field(0.01, ge=0, le=1, description="silent for an asset below this share of the pool's equity")
+    pegged: tuple[str, ...] = Field(
+        ("USDT", "USDC", "FDUSD", "BFUSD", "BUSD", "TUSD", "USD1", "USDE", "RWUSD", "DAI", "USDP", "BNFCR"),
+        description="assets that are compared with 1 USD as well",
+    )
+
+    def judge(self, move_from_peg: Array, move_in_window: Array, share: Array, was: Levels) -> Levels:
+        """Per collateral asset. Moves: index / reference − 1 (0 or NaN where there is none); share: |value| / |equity|."""
+        move = np.fmax(np.abs(move_from_peg), np.abs(move_in_window))
+        level = above(self, np.nan_to_num(move), was, inclusive=False)
+        level[~(share >= self.share_min)] = 0
+        return level
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"rate of {subject} is calm again ({value:+.2%})"
+        return f"rate of {subject} moved {value:+.2%}, more than {limit:.2%}"
+
+
+class PremiumRule(LadderRule):
+    """A stablecoin costs more than its dollar: the articles' "USDT premium 2 %"."""
+
+    name: ClassVar[str] = "premium"
+    worse: ClassVar[Worse] = Worse.UP
+
+    enabled: bool = Field(False, description="off: an opportunity rather than a danger")
+    info: float | None = Field(0.02, gt=0, description="premium over 1 USD, a fraction")
+    assets: tuple[str, ...] = Field(("USDT",), description="assets that are watched")
+
+    def judge(self, index: Array, watched: Mask, was: Levels) -> Levels:
+        """index: USD per unit; watched: the asset is one of `assets`."""
+        return above(self, np.where(watched, index - 1.0, 0.0), was)
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"premium of {subject} is {value:+.2%}, below its limit"
+        return f"{subject} costs {value:+.2%} over its dollar, at or above {limit:.2%}"
+
+
+class AssetMixRule(LadderRule):
+    """The share of an asset in the collateral drifts from its target: the articles' "70/30"."""
+
+    name: ClassVar[str] = "asset_mix"
+    worse: ClassVar[Worse] = Worse.AWAY
+
+    enabled: bool = Field(False, description="off: a matter of strategy")
+    warning: float | None = Field(0.05, gt=0, description="distance from the target, as a fraction of equity; more counts")
+    targets: dict[str, float] = Field({"USDT": 0.70, "USDC": 0.30}, description="share of equity by asset")
+
+    def __hash__(self) -> int:  # pydantic's own cannot hash the mapping; the engine groups accounts by equal rules
+        return hash((self.enabled, tuple(self.ladder), self.hysteresis, tuple(sorted(self.targets.items()))))
+
+    def judge(self, share: Array, target: Array, was: Levels) -> Levels:
+        """share: value / equity, signed; target: NaN where the asset has none."""
+        return above(self, np.nan_to_num(np.abs(share - target)), was, inclusive=False)
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        target = self.targets.get(subject, 0.0)
+        if level <= Level.OK or limit is None:
+            return f"share of {subject} is near its target of {target:.0%} again ({value:+.1%})"
+        return f"share of {subject} is {value:+.1%} off its target of {target:.0%}"
+
+
+class AutoExchangeRule(LadderRule):
+    """A wallet in debt nears the threshold at which the venue converts other collateral by itself, at a cost."""
+
+    name: ClassVar[str] = "auto_exchange"
+    worse: ClassVar[Worse] = Worse.DOWN
+
+    warning: float | None = Field(0.70, gt=0, description="wallet as a fraction of the (negative) threshold")
+    high: float | None = Field(0.90, gt=0, description="fraction of the threshold")
+    critical: float | None = Field(1.00, gt=0, description="fraction of the threshold: the venue converts")
+    default_threshold_usd: float = Field(-10_000.0, lt=0, description="used where the venue names none, USD")
+
+    def judge(self, fraction: Array, was: Levels) -> Levels:
+        """fraction: wallet / threshold, > 0 in debt."""
+        return above(self, np.nan_to_num(fraction), was)
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"wallet of {subject} is clear of the automatic exchange ({value:.0%} of the threshold)"
+        return f"wallet of {subject} is at {value:.0%} of the automatic-exchange threshold"

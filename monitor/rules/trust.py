@@ -1,0 +1,67 @@
+"""How far the figures can be trusted: age of the data, and agreement with the venue's own figures."""
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from monitor.model.alerts import Level, Worse
+from monitor.model.figures import Array
+from monitor.rules.base import LadderRule, Levels, above
+
+
+class StaleRule(LadderRule):
+    """Age of the oldest input. At `critical` the pool's level is UNKNOWN: old figures are no figures."""
+
+    name: ClassVar[str] = "stale"
+    worse: ClassVar[Worse] = Worse.UP
+
+    warning: float | None = Field(5.0, gt=0, description="age, s")
+    high: float | None = Field(15.0, gt=0, description="age, s; an older pool cannot improve")
+    critical: float | None = Field(60.0, gt=0, description="age, s; an older pool is UNKNOWN")
+    hysteresis: float = Field(0.0, ge=0, lt=1, description="fresh data clear at once")
+    reconcile_due_s: float = Field(45.0, gt=0, description="a full picture of the account may be this old before it ages, s")
+
+    @property
+    def improve_ms(self) -> float:
+        """Beyond this age nothing gets better."""
+        return 1000 * (self.high or self.critical or np.inf)
+
+    @property
+    def unknown_ms(self) -> float:
+        """From this age on nothing is known."""
+        return 1000 * (self.critical or np.inf)
+
+    def judge(self, age_s: Array, was: Levels) -> Levels:
+        return above(self, age_s, was)
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"{subject} is fresh again"
+        unknown = "; the figures are UNKNOWN" if level >= Level.CRITICAL else ""
+        return f"{subject} is {value:.0f} s old, limit {limit:g} s{unknown}"
+
+
+class ReconcileRule(LadderRule):
+    """Own figures against the venue's own. A difference means that something is misread or missed."""
+
+    name: ClassVar[str] = "reconcile"
+    worse: ClassVar[Worse] = Worse.AWAY
+
+    warning: float | None = Field(0.01, gt=0, description="relative difference, `times` answers in a row; more counts")
+    high: float | None = Field(0.05, gt=0, description="relative difference; more counts")
+    hysteresis: float = Field(0.5, ge=0, lt=1, description="clears this fraction of the limit beyond it")
+    times: int = Field(3, ge=1, le=100, description="answers in a row before `warning`")
+
+    def judge(self, difference: Array, in_a_row: NDArray[np.int64], was: Levels) -> Levels:
+        """difference: ≥ 0, the greater of equity's and requirement's; in_a_row: answers above `warning` so far."""
+        level = above(self, np.nan_to_num(difference), was, inclusive=False)
+        patient = (level == Level.WARNING) & (was < Level.WARNING) & (in_a_row < self.times)
+        level[patient] = 0
+        return level
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"own figures agree with the venue's again ({value:.2%})"
+        return f"own figures differ from the venue's by {value:.2%}, more than {limit:.0%}"
