@@ -164,6 +164,11 @@ class RateWindow:
 
     def sample(self, now_ms: int) -> None:
         if self._samples and now_ms - self._samples[-1][0] < self.SAMPLE_MS:
+            taken_ms, sample = self._samples[-1]
+            if len(sample) < len(self._assets) or np.isnan(sample).any():  # an asset that came later begins where it came in
+                late = self._assets.index.copy()
+                late[: len(sample)] = np.where(np.isnan(sample), late[: len(sample)], sample)
+                self._samples[-1] = (taken_ms, late)
             return
         self._samples.append((now_ms, self._assets.index.copy()))
         while len(self._samples) > 1 and now_ms - self._samples[1][0] >= self.WINDOW_MS:
