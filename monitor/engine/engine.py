@@ -13,7 +13,7 @@ from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, UNIT, Market
 from monitor.margin import joint
-from monitor.model.alerts import IncidentKey, Level, Transition, Worse
+from monitor.model.alerts import Incident, IncidentKey, Level, Transition, Worse
 from monitor.model.events import (
     AccountSnapshot,
     AccountUpdate,
@@ -61,7 +61,7 @@ class _Trust(Struct):
 class _Venue:
     """One venue's market, book, rules and trust."""
 
-    def __init__(self, name: str, accounts: Sequence[AccountSetup], restored: Mapping[IncidentKey, Level]) -> None:
+    def __init__(self, name: str, accounts: Sequence[AccountSetup], restored: Mapping[IncidentKey, Incident]) -> None:
         self.name = name
         self.market = Market(name)
         self.book = JointBook(self.market, [account.alias for account in accounts])
@@ -79,12 +79,16 @@ class Engine:
     """`step` is the only way in; readers take `table`, `figures` and `rates`."""
 
     def __init__(
-        self, accounts: Sequence[AccountSetup], rules: RuleBook | None = None, restored: Mapping[IncidentKey, Level] | None = None
+        self,
+        accounts: Sequence[AccountSetup],
+        rules: RuleBook | None = None,
+        restored: Mapping[IncidentKey, Incident] | None = None,
     ) -> None:
-        """rules: of what is no account's, such as a market stream. restored: levels that were open when the program ended."""
+        """rules: of what is no account's, such as a market stream. restored: incidents that were open when the program ended."""
         self._rules = rules or RuleBook()
+        self._restored = dict(restored or {})
         self._venues = {
-            name: _Venue(name, [a for a in accounts if a.venue == name], restored or {})
+            name: _Venue(name, [a for a in accounts if a.venue == name], self._restored)
             for name in dict.fromkeys(account.venue for account in accounts)
         }
         self.now_ms = NEVER
@@ -117,6 +121,14 @@ class Engine:
             return []
         fold: Callable[[_Venue, Event], list[Transition]] = self._folds[type(event)]
         return fold(venue, event)
+
+    def abandoned(self, now_ms: int) -> list[Transition]:
+        """Ends for restored incidents of accounts that are no longer watched. Once, at the start."""
+        return [
+            _ended(key, incident.level, now_ms, "the account is no longer watched")
+            for key, incident in self._restored.items()
+            if key.account and (key.venue not in self._venues or key.account not in self._venues[key.venue].trust)
+        ]
 
     @staticmethod
     def _ours(venue: _Venue, event: Event) -> bool:
@@ -177,11 +189,26 @@ class Engine:
         venue.book.take_snapshot(event)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         said = self._dress(venue, venue.judge.reconciled(account))
+        if was[0] is None:
+            said += self._gone(venue, event.account)
         if was[0] is not None and was != (event.mode, event.hedge):
             sides = "hedge" if event.hedge else "one-way"
             text = f"account mode is now {event.mode.replace('_', ' ')}, {sides} positions"
             said += self._happened(venue, venue.rules[event.account].mode_change, event.account, "", "mode", text)
         return said + self._account_moved(venue, event.account)
+
+    def _gone(self, venue: _Venue, alias: str) -> list[Transition]:
+        """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
+        pools, rules = venue.book.accounts[alias].pools, venue.rules[alias]
+        said = []
+        for key, incident in self._restored.items():
+            if (key.venue, key.account) != (venue.name, alias):
+                continue
+            if key.pool and key.pool not in pools:
+                said.append(_ended(key, incident.level, self.now_ms, "the pool no longer exists"))
+            elif not getattr(rules, key.rule).enabled:
+                said.append(_ended(key, incident.level, self.now_ms, "the rule is switched off"))
+        return said
 
     def _account_moved(self, venue: _Venue, alias: str) -> list[Transition]:
         account = venue.book.accounts[alias]
@@ -386,3 +413,7 @@ class Engine:
     @staticmethod
     def _health(venue: _Venue) -> Array:
         return joint.health(venue.book.pools.equity, venue.book.pools.requirement)
+
+
+def _ended(key: IncidentKey, was: Level, now_ms: int, why: str) -> Transition:
+    return Transition(key=key, level=Level.OK, was=was, at_ms=now_ms, summary=why)

@@ -7,7 +7,7 @@ import numpy as np
 
 from monitor.engine.book import Rows
 from monitor.engine.columns import BoolColumn, LevelColumn
-from monitor.model.alerts import IncidentKey, Level, Worse
+from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules.base import LadderRule
 
 
@@ -27,19 +27,21 @@ class Verdict(NamedTuple):
 class Gauge:
     """`level` is what was last said (it may be UNKNOWN); `known` is the last level that was judged from data."""
 
-    def __init__(self, key_of: Callable[[int], IncidentKey], restored: Mapping[IncidentKey, Level]) -> None:
+    def __init__(self, key_of: Callable[[int], IncidentKey], restored: Mapping[IncidentKey, Incident]) -> None:
         self.key_of = key_of
         self._restored = restored
         self.level: LevelColumn = np.zeros(0, np.int8)
         self.known: LevelColumn = np.zeros(0, np.int8)
 
     def grow(self, size: int) -> None:
-        """New rows begin at the level that was open when the program last ended, so that nothing is paged twice."""
+        """New rows begin where the incident stood that was open when the program last ended, so that nothing is paged twice."""
         have = len(self.level)
         if size > have:
-            restored = [max(Level.OK, self._restored.get(self.key_of(row), Level.OK)) for row in range(have, size)]
-            self.level = np.concatenate((self.level, np.array(restored, np.int8)))
-            self.known = np.concatenate((self.known, np.array(restored, np.int8)))
+            open_ones = [self._restored.get(self.key_of(row)) for row in range(have, size)]
+            level = [Level.OK if incident is None else incident.level for incident in open_ones]
+            known = [Level.OK if incident is None else max(Level.OK, incident.known_level) for incident in open_ones]
+            self.level = np.concatenate((self.level, np.array(level, np.int8)))
+            self.known = np.concatenate((self.known, np.array(known, np.int8)))
 
     def take(self, rows: Rows, judged: LevelColumn, *, keep: BoolColumn, may_improve: BoolColumn, blind: BoolColumn) -> Rows:
         """Stores judged levels; returns the positions in `rows` where the level changed, and leaves the old ones in `was`.

@@ -9,7 +9,7 @@ from monitor.engine.columns import FloatColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Gauge, Verdict, verdict
 from monitor.engine.market import UNIT
 from monitor.margin import joint
-from monitor.model.alerts import IncidentKey, Level, Worse
+from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules import RuleBook
 from monitor.rules.base import LadderRule, Levels
 from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
@@ -23,12 +23,11 @@ COLLATERAL_RULES = ("collateral_rate", "premium", "asset_mix", "auto_exchange")
 class Judge:
     """Keeps the levels of every rule for one book."""
 
-    def __init__(self, book: JointBook, rules: Mapping[str, RuleBook], restored: Mapping[IncidentKey, Level]) -> None:
+    def __init__(self, book: JointBook, rules: Mapping[str, RuleBook], restored: Mapping[IncidentKey, Incident]) -> None:
         self._book = book
         self._rules = rules
         self._restored = restored
         self._gauges: dict[str, Gauge] = {}
-        self._feeds: dict[IncidentKey, Level] = {}
         self._groups: dict[str, tuple[int, list[tuple[LadderRule, Rows]]]] = {}
 
     # -------------------------------------------------------------- pools: the ratios
@@ -47,7 +46,7 @@ class Judge:
                 changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[rows], blind=p.blind[rows])
                 if len(changed):
                     ratio = joint.health if name == "health" else joint.margin_ratio
-                    verdicts += self._pool_verdicts(rule, gauge, rows, changed, ratio(equity, requirement))
+                    verdicts += self._verdicts(rule, gauge, rows, changed, ratio(equity, requirement), pools=rows)
         return verdicts
 
     # -------------------------------------------------------------- slots: what the collateral does
@@ -64,10 +63,7 @@ class Judge:
                 pool = s.pool[rows]
                 unknown = np.isnan(p.equity[pool]) | np.isnan(value)
                 changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[pool], blind=p.blind[pool])
-                for i in changed:
-                    key = gauge.key_of(int(rows[i]))
-                    now, was, found = gauge.level[rows[i]], gauge.was[i], float(value[i])
-                    verdicts.append(verdict(rule, key, pool=int(pool[i]), level=now, was=was, value=found))
+                verdicts += self._verdicts(rule, gauge, rows, changed, value, pools=pool)
         return verdicts
 
     def _collateral_level(self, rule: LadderRule, rows: Rows, was: Levels) -> tuple[FloatColumn, Levels]:
@@ -117,7 +113,7 @@ class Judge:
         gauge = self._pool_gauge(rule.name)
         level = rule.judge(difference, p.differs_in_a_row[rows], gauge.known[rows])
         changed = gauge.take(rows, level, keep=np.isnan(difference), may_improve=_yes(rows), blind=~_yes(rows))
-        return self._pool_verdicts(rule, gauge, rows, changed, difference)
+        return self._verdicts(rule, gauge, rows, changed, difference, pools=rows)
 
     def lagging(self, lag_ms: FloatColumn) -> list[Verdict]:
         """Pools of which one input lags behind its own market, or whose figures are unknown. lag_ms: by pool row."""
@@ -128,7 +124,7 @@ class Judge:
             gauge = self._pool_gauge(rule.name)
             level = rule.judge(age_s[rows], gauge.known[rows])
             changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
-            verdicts += self._pool_verdicts(rule, gauge, rows, changed, age_s[rows], "an input of the pool")
+            verdicts += self._verdicts(rule, gauge, rows, changed, age_s[rows], pools=rows, subject="an input of the pool")
         return verdicts
 
     def accounts_age(self, subject: str, what: str, age_ms: IntColumn) -> list[Verdict]:
@@ -144,23 +140,21 @@ class Judge:
             assert isinstance(rule, StaleRule)
             age_s = age_ms[rows] / 1000
             level = rule.judge(age_s, gauge.known[rows])
-            for i in gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows)):
-                row = int(rows[i])
-                key, now, was = gauge.key_of(row), int(gauge.level[row]), int(gauge.was[i])
-                verdicts.append(verdict(rule, key, pool=-1, level=now, was=was, value=float(age_s[i]), subject=what))
+            changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
+            verdicts += self._verdicts(rule, gauge, rows, changed, age_s, pools=None, subject=what)
         return verdicts
 
     def feed_age(self, rule: StaleRule, feed: str, age_ms: int) -> list[Verdict]:
         """Age of a market stream of the whole venue."""
         if not rule.enabled:
             return []
-        key = IncidentKey(self._book.market.venue, "", "", "stale", feed)
-        was = self._feeds.get(key, max(Level.OK, self._restored.get(key, Level.OK)))
-        level = Level(int(rule.judge(np.array([age_ms / 1000]), np.array([was], np.int8))[0]))
-        self._feeds[key] = level
-        if level == was:
-            return []
-        return [verdict(rule, key, pool=-1, level=level, was=was, value=age_ms / 1000, subject=f"the {feed} feed")]
+        venue = self._book.market.venue
+        gauge = self._gauge(f"stale {feed}", lambda _row: IncidentKey(venue, "", "", "stale", feed), 1)
+        row, age_s = np.zeros(1, np.intp), np.array([age_ms / 1000])
+        level = rule.judge(age_s, gauge.known)
+        changed = gauge.take(row, level, keep=~_yes(row), may_improve=_yes(row), blind=~_yes(row))
+        subject = f"the {feed} feed"
+        return self._verdicts(rule, gauge, row, changed, age_s, pools=None, subject=subject)
 
     def blinded(self, rows: Rows) -> list[Verdict]:
         """Pools whose data are too old from now on: what was open on them is unknown, and not resolved."""
@@ -195,14 +189,23 @@ class Judge:
 
     # -------------------------------------------------------------- inside
 
-    def _pool_verdicts(
-        self, rule: LadderRule, gauge: Gauge, rows: Rows, changed: Rows, value: FloatColumn, subject: str = ""
+    @staticmethod
+    def _verdicts(
+        rule: LadderRule,
+        gauge: Gauge,
+        rows: Rows,
+        changed: Rows,
+        value: FloatColumn,
+        *,
+        pools: Rows | None,
+        subject: str = "",
     ) -> list[Verdict]:
+        """Words for what `take` found changed. pools: row of the pool for each of `rows`; None: it is no pool's."""
         return [
             verdict(
                 rule,
                 gauge.key_of(int(rows[i])),
-                pool=int(rows[i]),
+                pool=-1 if pools is None else int(pools[i]),
                 level=int(gauge.level[rows[i]]),
                 was=int(gauge.was[i]),
                 value=float(value[i]),

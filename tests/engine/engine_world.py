@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from monitor.engine.engine import AccountSetup, Engine
-from monitor.model.alerts import IncidentKey, Level, Transition
+from monitor.model.alerts import Incident, IncidentKey, Level, Transition
 from monitor.model.events import (
     AccountSnapshot,
     AccountUpdate,
@@ -37,7 +37,7 @@ class World:
     """Feeds an engine and keeps its clock. Health of the default account at mark P is (1000 + P − 20000) / (P × 0.004)."""
 
     rules: RuleBook = field(default_factory=RuleBook)
-    restored: dict[IncidentKey, Level] = field(default_factory=dict)
+    restored: dict[IncidentKey, Incident] = field(default_factory=dict)
     now_ms: int = START_MS
     mode: Mode = Mode.MULTI_ASSETS
     wallets: dict[str, float] = field(default_factory=lambda: {"USDT": 1000.0})
@@ -121,8 +121,26 @@ def levels(said: list[Transition], rule: str = "health") -> list[tuple[str, str]
     return [(t.was.word, t.level.word) for t in said if t.key.rule == rule]
 
 
+def open_incident(
+    level: Level, *, known: Level | None = None, pool: str = "USD", account: str = "main"
+) -> dict[IncidentKey, Incident]:
+    """What the store would hold of a health incident."""
+    key = IncidentKey(VENUE, account, pool, "health")
+    incident = Incident(
+        id="1",
+        key=key,
+        level=level,
+        worst=level,
+        opened_ms=0,
+        changed_ms=0,
+        summary="",
+        known_level=level if known is None else known,
+    )
+    return {key: incident}
+
+
 def figures_of(equity: float, maintenance: float, pool: str = "USD") -> tuple[VenueFigures, ...]:
     return (VenueFigures(pool, equity, maintenance, withdrawable=equity),)
 
 
-__all__ = ["START_MS", "TIERS", "VENUE", "World", "figures_of", "levels", "replace"]
+__all__ = ["START_MS", "TIERS", "VENUE", "World", "figures_of", "levels", "open_incident", "replace"]

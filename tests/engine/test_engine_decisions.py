@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from engine_world import START_MS, TIERS, VENUE, World, figures_of, levels
+from engine_world import START_MS, TIERS, VENUE, World, figures_of, levels, open_incident
 from msgspec import structs
 
-from monitor.model.alerts import IncidentKey, Level
+from monitor.model.alerts import Level
 from monitor.model.events import (
     Balance,
     Brackets,
@@ -243,8 +243,7 @@ def test_liquidation_by_negative_equity() -> None:
 
 
 def test_what_was_open_is_not_crossed_again_after_a_restart() -> None:
-    key = IncidentKey(VENUE, "main", "USD", "health")
-    world = World(restored={key: Level.CRITICAL})
+    world = World(restored=open_incident(Level.CRITICAL))
     world.start(mark_at(1.19))
     assert world.pool().level == Level.CRITICAL
     assert levels(world.mark(mark_at(1.18))) == []
@@ -252,9 +251,20 @@ def test_what_was_open_is_not_crossed_again_after_a_restart() -> None:
 
 
 def test_what_got_worse_meanwhile_is_told_after_a_restart() -> None:
-    key = IncidentKey(VENUE, "main", "USD", "health")
-    world = World(restored={key: Level.WARNING})
+    world = World(restored=open_incident(Level.WARNING))
     assert levels(world.start(mark_at(1.19))) == [("warning", "critical")]
+
+
+def test_what_was_unknown_at_the_end_is_judged_again_and_not_forgotten() -> None:
+    world = World(restored=open_incident(Level.UNKNOWN, known=Level.CRITICAL))
+    assert levels(world.start(mark_at(1.21))) == [("unknown", "critical")], "inside the hysteresis of what was known"
+
+
+def test_incidents_of_what_is_gone_come_to_an_end() -> None:
+    gone = open_incident(Level.HIGH, pool="BTCUSDT") | open_incident(Level.HIGH, account="sold")
+    world = World(restored=gone)
+    assert [t.summary for t in world.engine.abandoned(world.now_ms)] == ["the account is no longer watched"]
+    assert [t.summary for t in world.start() if t.key.pool == "BTCUSDT"] == ["the pool no longer exists"]
 
 
 # ------------------------------------------------------------------ collateral

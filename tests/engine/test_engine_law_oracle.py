@@ -22,8 +22,7 @@ TOLERANCE = Fraction(1, 10**12)
 def test_engine_tells_what_exact_arithmetic_tells(book: Book, other: Book) -> None:
     """A second account in the same engine changes nothing of the first."""
     engine = Engine([AccountSetup("binance_usdm", name, RuleBook()) for name in ("other", "main")])
-    renamed = [event for event in events_of(other, account="other", at_ms=1_600_000_000_000)]
-    for event in renamed:
+    for event in events_of(other, account="other", at_ms=1_600_000_000_000):
         engine.step(event, 1_600_000_000_000)
     for event in events_of(book):
         engine.step(event, 1_700_000_000_000)
