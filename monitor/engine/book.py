@@ -158,6 +158,7 @@ class JointBook:
         self.accounts = {alias: AccountRows(alias, place) for place, alias in enumerate(accounts)}
         self.tiers = TierTables()
         self.tiers.row(NO_TABLE)
+        self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
         self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
 
     # -------------------------------------------------------------- folding
@@ -192,6 +193,7 @@ class JointBook:
         account = self.accounts[event.account]
         if account.ledger.mode is None:
             return  # nothing is known of how to pool it: the snapshot to come has it all
+        self._unreconciled.pop(event.account, None)  # its rows have moved on
         assets, legs = account.ledger.take_update(event)
         for leg in legs:
             self._place(account, leg)
@@ -347,8 +349,16 @@ class JointBook:
 
     # -------------------------------------------------------------- the venue's own figures
 
+    def reconcile_late(self) -> list[AccountRows]:
+        """Compares what waited for brackets, rates or instruments; returns the accounts that could be compared now."""
+        waiting = list(self._unreconciled.items())
+        for alias, event in waiting:
+            self._reconcile(self.accounts[alias], event)
+        return [self.accounts[alias] for alias, _ in waiting if alias not in self._unreconciled]
+
     def _reconcile(self, account: AccountRows, event: AccountSnapshot) -> None:
         """Compares with the venue's own figures at the very prices that the venue used, so that time does not differ."""
+        self._unreconciled[account.alias] = event
         price = self.market.symbols.price.copy()
         for symbol, implied in event.implied_prices.items():
             row = self.market.symbol_rows.get(symbol, FLAT)
@@ -363,12 +373,14 @@ class JointBook:
             p.venue_equity[row], p.venue_requirement[row] = venue.equity, venue.maintenance_margin
             p.venue_withdrawable[row] = np.nan if venue.withdrawable is None else venue.withdrawable
             p.bound_at_answer[row] = p.bound[row]
-            p.difference[row] = max(
+            p.difference[row] = np.maximum(  # NaN if either is: `max` would lose it
                 _difference(p.equity[row], venue.equity), _difference(p.requirement[row], venue.maintenance_margin)
             )
         rows = account.pool_rows()
-        isolated = rows[p.isolated[rows]]
-        p.bound_at_answer[isolated] = np.nan
+        p.bound_at_answer[rows[p.isolated[rows]]] = np.nan
+        told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
+        if not np.isnan(p.difference[told]).any():
+            del self._unreconciled[account.alias]
 
     def withdrawable(self) -> FloatColumn:
         """The venue's own answer, carried on by the figures that move it; an isolated pool's follows from the figures alone."""

@@ -13,7 +13,7 @@ from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, UNIT, Market
 from monitor.margin import joint
-from monitor.model.alerts import Incident, IncidentKey, Level, Transition, Worse
+from monitor.model.alerts import Incident, IncidentKey, Level, Lever, Transition, Worse
 from monitor.model.events import (
     AccountSnapshot,
     AccountUpdate,
@@ -145,8 +145,14 @@ class Engine:
     def _instruments(self, venue: _Venue, event: Instruments) -> list[Transition]:
         venue.market.set_instruments(event)
         venue.book.replace_all()
+        return self._described(venue)
+
+    def _described(self, venue: _Venue) -> list[Transition]:
+        """After the venue's tables or rates moved: what waited for them is compared, and all is judged."""
+        compared = venue.book.reconcile_late()
         venue.book.revalue()
-        return self._dress(venue, venue.judge.ratios())
+        said = [verdict for account in compared for verdict in venue.judge.reconciled(account)]
+        return self._dress(venue, said + venue.judge.ratios())
 
     def _update(self, venue: _Venue, event: AccountUpdate) -> list[Transition]:
         venue.book.take_update(event)
@@ -172,8 +178,7 @@ class Engine:
     def _rates(self, venue: _Venue, event: AssetRates) -> list[Transition]:
         changed = venue.market.set_rates(event, self.now_ms)
         before = self._health(venue) if changed else None
-        venue.book.revalue()
-        said = self._dress(venue, venue.judge.ratios() + venue.judge.collateral())
+        said = self._described(venue) + self._dress(venue, venue.judge.collateral())
         for asset, old, new in changed:
             text = (
                 f"haircut of {asset} changed: owned counts {old.bid / old.index:.2%} → {new.bid / new.index:.2%}, "
@@ -237,8 +242,7 @@ class Engine:
     def _brackets(self, venue: _Venue, event: Brackets) -> list[Transition]:
         before = self._health(venue)
         changed = venue.book.set_brackets(event)
-        venue.book.revalue(None if not event.account else venue.book.accounts[event.account])
-        said = self._dress(venue, venue.judge.ratios())
+        said = self._described(venue)
         for alias, symbol, old in changed:
             account = venue.book.accounts[alias]
             legs = [row for (name, _), row in account.legs.items() if name == symbol]
@@ -396,6 +400,13 @@ class Engine:
         account = venue.book.accounts.get(key.account) if venue else None
         row = account.pools.get(key.pool) if account else None
         return self._figures(venue, row) if venue is not None and row is not None else None
+
+    def levers(self, key: PoolKey) -> tuple[Lever, ...]:
+        """What to do now, with the amount; nothing for a pool that is safe or not there."""
+        venue = self._venues.get(key.venue)
+        account = venue.book.accounts.get(key.account) if venue else None
+        row = account.pools.get(key.pool) if account else None
+        return venue.explain.levers(row, SAFE_HEALTH) if venue is not None and row is not None else ()
 
     def _figures(self, venue: _Venue, row: int, levels: LevelColumn | None = None) -> PoolFigures:
         why = venue.trust[venue.book.pool_keys[row].account].why_not

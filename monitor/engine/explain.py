@@ -32,7 +32,7 @@ class Explainer:
         one = np.array([p.equity[pool]]), np.array([p.requirement[pool]])
         ratio, health = _known(joint.margin_ratio(*one)[0]), _known(joint.health(*one)[0])
         assets, positions = self._assets(slots), self._positions(legs, slots, now_ms)
-        unknown = self._unknown(pool, legs, slots)
+        unknown = self._unknown(pool, legs, slots, positions)
         if why_untrusted:
             unknown.append(f"not trusted: {why_untrusted}")
         return PoolFigures(
@@ -142,23 +142,24 @@ class Explainer:
             slot_ask=rates.ask[rate_row],
         )
 
-    def _unknown(self, pool: int, legs: Rows, slots: Rows) -> list[str]:
+    def _unknown(self, pool: int, legs: Rows, slots: Rows, positions: tuple[PositionFigures, ...]) -> list[str]:
         """Why a figure of the pool is None, each cause once."""
         book, columns, market = self._book, self._book.legs, self._book.market
         p, s = book.pools, book.slots
+        ratios = "margin_ratio, health, liquidation_price"
         reasons = []
         for row in legs:
             symbol = book.leg_keys[row][1]
             if np.isnan(market.symbols.price[columns.symbol[row]]):
-                reasons.append(f"equity, maintenance margin: no mark price of {symbol}")
+                reasons.append(f"equity, maintenance_margin, available, withdrawable, {ratios}: no mark price of {symbol}")
             if not book.bracket_table(int(row)).brackets:
-                reasons.append(f"maintenance margin: no brackets of {symbol}")
+                reasons.append(f"maintenance_margin, withdrawable, {ratios}: no brackets of {symbol}")
             if np.isnan(columns.leverage[row]):
-                reasons.append(f"available, withdrawable: leverage of {symbol} is not known")
+                reasons.append(f"available, withdrawable: the leverage of {symbol} is not known")
         for row in slots:
             used = s.equity[row] != 0 or s.maintenance[row] != 0
             if used and np.isnan(market.assets.bid[s.rate_row[row]]):
-                reasons.append(f"equity: no collateral rate of {book.slot_assets[row]}")
+                reasons.append(f"equity, available, withdrawable, {ratios}: no collateral rate of {book.slot_assets[row]}")
         if p.requirement[pool] == 0:
             reasons.append("health: no maintenance margin, so nothing can be liquidated")
         if p.requirement[pool] > 0 and p.equity[pool] <= 0:
@@ -167,6 +168,12 @@ class Explainer:
             reasons.append("available: an isolated position has none of its own, orders use the cross wallet")
         elif np.isnan(p.venue_withdrawable[pool]):
             reasons.append("withdrawable: the venue has not said its own figure")
+        if not any("liquidation_price" in reason for reason in reasons):
+            reasons += [
+                f"liquidation_price: none, no price of {position.symbol} alone liquidates the pool"
+                for position in positions
+                if position.liquidation_price is None
+            ]
         return list(dict.fromkeys(reasons))
 
     # -------------------------------------------------------------- why, and what to do

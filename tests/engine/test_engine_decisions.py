@@ -10,6 +10,7 @@ from monitor.model.alerts import Level
 from monitor.model.events import (
     Balance,
     Brackets,
+    Instruments,
     LeverageChanged,
     Mode,
     ModeChanged,
@@ -22,7 +23,7 @@ from monitor.model.events import (
     TimePassed,
     VenueCall,
 )
-from monitor.model.instruments import BracketTable
+from monitor.model.instruments import BracketTable, Instrument
 from monitor.rules import RuleBook
 from monitor.rules.health import HealthRule
 
@@ -352,6 +353,17 @@ def test_reconcile_compares_at_the_marks_that_the_venue_used() -> None:
     pool = world.pool()
     assert pool.reconcile_difference == 0
     assert pool.equity == pytest.approx(500.0), "the figures themselves are of now"
+
+
+def test_a_picture_that_came_before_the_brackets_is_compared_when_they_come() -> None:
+    world = World()
+    world.feed(Instruments(VENUE, (Instrument("BTCUSDT", "USDT"),)))
+    world.rate("USDT", 1.0)
+    world.mark(20_000.0)
+    world.snapshot(figures=figures_of(1000.0, 80.0))
+    assert world.pool().reconcile_difference is None
+    world.feed(Brackets(VENUE, "main", (BracketTable("BTCUSDT", TIERS),), world.now_ms))
+    assert world.pool().reconcile_difference == 0
 
 
 def test_withdrawable_is_the_venues_answer_carried_on() -> None:

@@ -1,0 +1,5 @@
+"""`python -m monitor` is `margin-monitor`."""
+
+from monitor.cli import main
+
+main()

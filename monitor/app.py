@@ -1,0 +1,249 @@
+"""The composition root: builds the parts, runs them in one task group, and ends them in the right order."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+
+from monitor import __version__
+from monitor.alerts.desk import AlertDesk
+from monitor.alerts.message import IncidentRecord, OutboxRow
+from monitor.clock import Clock
+from monitor.config import AccountConfig, Config
+from monitor.engine.engine import AccountSetup, Engine
+from monitor.metrics import Metrics
+from monitor.model.alerts import IncidentKey, Lever, Transition
+from monitor.model.events import Event, Prices, TimePassed
+from monitor.model.figures import PoolFigures, PoolKey
+from monitor.readout import Readout
+from monitor.store import Store
+from monitor.venues import Venue
+from monitor.venues.base import AccountAccess
+from monitor.venues.binance.venue import BinanceVenue
+from monitor.web.server import Server, ServerSettings
+
+FLUSH_S = 10.0
+TICK_S = 1.0
+
+log = structlog.get_logger()
+
+Emit = Callable[[Event], None]
+Reload = Callable[[], Awaitable[Sequence[str]]]
+
+# A venue is its folder and its line here: how to build it from the configuration.
+VENUES: dict[str, Callable[[Config, list[AccountAccess], Emit, Clock], Venue]] = {
+    BinanceVenue.name: lambda config, accounts, emit, clock: BinanceVenue(
+        config.venues.binance_usdm, accounts, emit, clock.now_ms
+    ),
+}
+
+
+class Ended(Enum):
+    """Why a run came to its end."""
+
+    STOPPED = auto()
+    RELOAD = auto()
+
+
+class KeyRefusedError(Exception):
+    """A key could move money; the text says which and what to do."""
+
+
+class Monitor:
+    """One run of the daemon with one configuration.
+
+    reload: called for POST /-/reload; it loads the configuration, and calls `end(Ended.RELOAD)` if it is good.
+    """
+
+    def __init__(self, config: Config, *, clock: Clock | None = None, reload: Reload | None = None) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self._reload = reload if config.web.reload_enabled else None
+        self._ended: asyncio.Future[Ended] | None = None
+        self._crossings: asyncio.Queue[list[Transition]] = asyncio.Queue()
+        self.started = asyncio.Event()
+        self.server: Server
+        self.readout: Readout
+        self.desk: AlertDesk
+        self.engine: Engine
+
+    def end(self, why: Ended = Ended.STOPPED) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(why)
+
+    def reload_refused(self) -> None:
+        """The new configuration is bad; this one stays."""
+        if self.started.is_set():
+            self.readout.reload_good = False
+
+    async def run(self) -> Ended:
+        """Until `end`. Raises KeyRefusedError before anything is watched, OSError if the address cannot be had.
+
+        The order: the store first, because it knows what was open; the page before the venues, so that a slow start can be seen;
+        at the end the venues first, so that nothing new comes, then the outbox is emptied, then the store closes.
+        """
+        self._ended = asyncio.get_running_loop().create_future()
+        config, clock = self.config, self.clock
+        store = await Store.open(config.store.file(), IncidentRecord, OutboxRow, now_ms=clock.now_ms)
+        try:
+            self.desk = AlertDesk(
+                config.alerts,
+                store,
+                figures_of=self._figures,
+                levers_of=self._levers,
+                now_ms=clock.now_ms,
+            )
+            setups = [AccountSetup(account.venue, account.name, account.rules) for account in config.accounts]
+            self.engine = Engine(setups, config.rules, {incident.key: incident for incident in self.desk.incidents()})
+            venues = self._venues()
+            self.readout = Readout(self.engine, venues, self.desk, clock)
+            await self._check_keys(venues)
+            await self.desk.handle(self.engine.abandoned(clock.now_ms()))
+            return await self._watch(venues)
+        finally:
+            await store.close()
+
+    async def _watch(self, venues: Sequence[Venue]) -> Ended:
+        web = self.config.web
+        settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
+        metrics = Metrics(self.readout, version=__version__, amounts=self.config.metrics.amounts)
+        self.server = Server(self.readout, metrics, settings, reload=self._reload)
+        await self.server.start()
+        sending = asyncio.create_task(self.desk.run(), name="alerts")
+        try:
+            why = await self._feed(venues, sending)
+            await self._decide_all()
+            await self.desk.flush(FLUSH_S if why is Ended.STOPPED else 0.0)
+            return why
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            await self.server.stop()
+
+    async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]") -> Ended:
+        """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run."""
+        if self._ended is None:
+            raise RuntimeError("_feed belongs to run")
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(venue.run(), name=venue.name) for venue in venues]
+        tasks += [asyncio.create_task(self._tick(), name="tick"), asyncio.create_task(self._decide(), name="decide")]
+        self.started.set()
+        try:
+            await asyncio.wait([*tasks, sending, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        bugs = [result for result in results if isinstance(result, Exception)]
+        if sending.done():
+            sending.result()
+        if bugs:
+            raise ExceptionGroup("a part of the monitor failed", bugs)
+        return self._ended.result() if self._ended.done() else Ended.STOPPED
+
+    # -------------------------------------------------------------- flow of events
+
+    def emit(self, event: Event) -> None:
+        """The one way into the engine. Synchronous, so that two events never interleave."""
+        began = time.perf_counter()
+        said = self.engine.step(event, self.clock.now_ms())
+        if type(event) is Prices:
+            self.readout.took(time.perf_counter() - began)
+        if said:
+            self._crossings.put_nowait(said)
+
+    async def _decide(self) -> None:
+        """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""
+        while True:
+            said = await self._crossings.get()
+            while not self._crossings.empty():
+                said += self._crossings.get_nowait()
+            await self.desk.handle(said)
+
+    async def _decide_all(self) -> None:
+        """What was crossed in the last moment."""
+        while not self._crossings.empty():
+            await self.desk.handle(self._crossings.get_nowait())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.emit(TimePassed())
+            await self.desk.tick(self.clock.now_ms())
+
+    def _figures(self, key: PoolKey) -> PoolFigures | None:
+        return self.engine.figures(key)
+
+    def _levers(self, key: IncidentKey) -> Sequence[Lever]:
+        return self.engine.levers(PoolKey(key.venue, key.account, key.pool))
+
+    # -------------------------------------------------------------- building
+
+    def _venues(self) -> list[Venue]:
+        names = dict.fromkeys(account.venue for account in self.config.accounts)
+        return [
+            VENUES[name](self.config, [_access(a) for a in self.config.accounts if a.venue == name], self.emit, self.clock)
+            for name in names
+        ]
+
+    async def _check_keys(self, venues: Sequence[Venue]) -> None:
+        """Refuses keys that could move money, unless the configuration says that it is meant."""
+        allowed = {account.name for account in self.config.accounts if account.allow_dangerous_key}
+        refused = []
+        for venue in venues:
+            for finding in await venue.check_keys():
+                log.warning("key_check", venue=venue.name, account=finding.alias, right=finding.right, text=finding.text)
+                if finding.verdict == "refuse" and finding.alias not in allowed:
+                    refused.append(f"{finding.alias}: {finding.text}")
+        if refused:
+            raise KeyRefusedError("; ".join(refused))
+
+
+def _access(account: AccountConfig) -> AccountAccess:
+    return AccountAccess(account.name, account.api_key, account.api_secret)
+
+
+async def run_until_signalled(config: Config, load_again: Callable[[], Config]) -> None:
+    """Runs the daemon. TERM and INT end it, HUP loads the configuration again; a bad one changes nothing.
+
+    load_again raises ConfigErrors. A good configuration starts a new run in the same process; the store carries what is open.
+    """
+    loop = asyncio.get_running_loop()
+    clock = Clock()
+    following = config
+
+    async def reload() -> list[str]:
+        nonlocal following
+        try:
+            following = load_again()
+        except Exception as exc:  # noqa: BLE001  whatever is wrong with the new file, the old one stays in force
+            monitor.reload_refused()
+            log.error("reload_refused", problem=str(exc))
+            return str(exc).splitlines()
+        log.info("reloading")
+        monitor.end(Ended.RELOAD)
+        return []
+
+    tasks: set[asyncio.Task[Any]] = set()
+    monitor = Monitor(config, clock=clock, reload=reload)
+
+    def stop() -> None:
+        monitor.end()
+
+    def hang_up() -> None:
+        task = loop.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        while await monitor.run() is Ended.RELOAD:
+            monitor = Monitor(following, clock=clock, reload=reload)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,130 @@
+"""Figures from raw answers that somebody kept, offline, by the very code of the daemon."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from monitor.engine.engine import AccountSetup, Engine
+from monitor.model.events import Event, TimePassed
+from monitor.model.figures import PoolFigures
+from monitor.rules import RuleBook
+from monitor.venues.base import VenueError
+from monitor.venues.binance import offline as binance_offline
+
+ALIAS = "file"
+AT_MS = 4_000_000_000_000  # a moment that is later than all row versions in any file
+SIZE_MAX = 64 << 20
+
+READERS: dict[str, Callable[..., Iterator[Event]]] = {"binance_usdm": binance_offline.events}
+
+
+class FileError(Exception):
+    """What is wrong with the file, and what to do about it."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.problem, self.hint = problem, hint
+
+
+def pools_of(path: Path) -> list[PoolFigures]:
+    """The pools of the account in the file. Raises FileError."""
+    answers = _read(path)
+    venue = answers.get("venue")
+    if venue not in READERS:
+        raise FileError(f"{path}: venue is {venue!r}", f"write one of: {', '.join(READERS)}")
+    engine = Engine([AccountSetup(venue, ALIAS, RuleBook())])
+    try:
+        for event in READERS[venue](answers, account=ALIAS, at_ms=AT_MS):
+            engine.step(event, AT_MS)
+    except VenueError as exc:
+        raise FileError(f"{path}: {exc.detail}", "each value is the raw answer of the endpoint that its key names") from None
+    engine.step(TimePassed(), AT_MS)
+    found = (engine.figures(key) for key in engine.table().keys)
+    return [figures for figures in found if figures is not None]
+
+
+def as_json(pools: list[PoolFigures]) -> dict[str, Any]:
+    """The documented shape of `figures --json`; amounts in USD for the pool `USD`, else in the pool's asset."""
+    return {"pools": [_pool(pool) for pool in pools]}
+
+
+def _pool(pool: PoolFigures) -> dict[str, Any]:
+    return {
+        "pool": pool.key.pool,
+        "equity": pool.equity,
+        "maintenance_margin": pool.requirement,
+        "margin_ratio": pool.margin_ratio,
+        "health": pool.health,
+        "available": pool.available,
+        "withdrawable": pool.withdrawable,
+        "assets": [
+            {
+                "asset": asset.asset,
+                "wallet": asset.wallet,
+                "equity": asset.equity,
+                "bid": asset.bid,
+                "ask": asset.ask,
+                "maintenance_margin": asset.maintenance_margin,
+            }
+            for asset in pool.assets
+        ],
+        "positions": [
+            {
+                "symbol": position.symbol,
+                "side": position.side,
+                "unrealized_pnl": position.unrealized_pnl,
+                "notional": position.notional,
+                "maintenance_margin": position.maintenance_margin,
+                "bracket": position.bracket,
+                "liquidation_price": position.liquidation_price,
+            }
+            for position in pool.positions
+        ],
+        "venue": {"equity": pool.venue_equity, "maintenance_margin": pool.venue_requirement},
+        "unknown": list(pool.unknown),
+    }
+
+
+def show(pools: list[PoolFigures], console: Console) -> None:
+    """The same figures as a table for people."""
+    for pool in pools:
+        console.print(f"[bold]{pool.key.pool}[/bold]  amounts in {pool.unit}")
+        head = Table("", "own", "the venue's", box=None, pad_edge=False)
+        head.add_row("equity", _text(pool.equity), _text(pool.venue_equity))
+        head.add_row("maintenance margin", _text(pool.requirement), _text(pool.venue_requirement))
+        head.add_row("margin ratio (higher is worse, 1 liquidates)", _text(pool.margin_ratio), "")
+        head.add_row("health (lower is worse, 1 liquidates)", _text(pool.health), "")
+        head.add_row("available", _text(pool.available), "")
+        head.add_row("withdrawable", _text(pool.withdrawable), _text(pool.venue_withdrawable))
+        console.print(head)
+        if pool.positions:
+            table = Table("position", "side", "PnL", "notional", "maintenance", "bracket", "liquidation price", box=None)
+            for p in pool.positions:
+                amounts = (p.unrealized_pnl, p.notional, p.maintenance_margin, p.bracket, p.liquidation_price)
+                table.add_row(p.symbol, p.side, *map(_text, amounts))
+            console.print(table)
+        for reason in pool.unknown:
+            console.print(f"unknown: {reason}", markup=False)
+        console.print()
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.10g}"
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > SIZE_MAX:
+            raise FileError(f"{path}: larger than {SIZE_MAX >> 20} MiB", "keep the answers of one account in it")
+        answers = json.loads(path.read_bytes())
+    except OSError as exc:
+        raise FileError(f"{path}: {exc.strerror or exc}", "give the path of a JSON file") from None
+    except (ValueError, RecursionError) as exc:
+        raise FileError(f"{path}: not JSON: {exc}", "one JSON object whose values are raw answers of the venue") from None
+    if not isinstance(answers, dict):
+        raise FileError(f"{path}: not a JSON object", 'begin with {"venue": "binance_usdm", "account": …}')
+    return answers

@@ -1,0 +1,81 @@
+"""What the running monitor shows to its readers: metrics, pages, terminal. Implements `model.view.View`."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+
+from monitor.alerts.desk import AlertDesk
+from monitor.clock import Clock
+from monitor.engine.engine import Engine
+from monitor.model.alerts import ChannelStatus, Incident
+from monitor.model.events import AssetRate
+from monitor.model.figures import PoolFigures, PoolKey, PoolTable
+from monitor.model.streams import Counters, StreamStatus
+from monitor.model.view import TickTimes
+from monitor.venues import Venue
+
+TICK_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+class Readout:
+    """Answers from the parts as they are now; keeps nothing but the times of ticks and reloads."""
+
+    def __init__(self, engine: Engine, venues: Sequence[Venue], desk: AlertDesk, clock: Clock) -> None:
+        self._engine, self._venues, self._desk, self._clock = engine, venues, desk, clock
+        self._ticks = TickTimes(bounds=TICK_BOUNDS_S, counts=[0] * (len(TICK_BOUNDS_S) + 1))
+        self.reload_good, self.reload_ms = True, clock.now_ms()
+
+    def took(self, seconds: float) -> None:
+        """One price frame was folded."""
+        self._ticks.counts[bisect_left(TICK_BOUNDS_S, seconds)] += 1
+        self._ticks.total += seconds
+
+    def pools(self) -> PoolTable:
+        return self._engine.table()
+
+    def pool(self, key: PoolKey) -> PoolFigures | None:
+        return self._engine.figures(key)
+
+    def rates(self) -> dict[str, list[AssetRate]]:
+        return self._engine.rates()
+
+    def streams(self) -> Sequence[StreamStatus]:
+        return [stream for venue in self._venues for stream in venue.streams]
+
+    def counters(self) -> dict[str, Counters]:
+        return {venue.name: venue.counters for venue in self._venues}
+
+    def incidents(self) -> Sequence[Incident]:
+        return self._desk.incidents()
+
+    def channels(self) -> Sequence[ChannelStatus]:
+        return self._desk.channels()
+
+    def alerts_total(self) -> dict[tuple[str, str], int]:
+        return self._desk.alerts_total()
+
+    def ticks(self) -> TickTimes:
+        return self._ticks
+
+    def missing(self) -> list[str]:
+        """First data of every stream, a picture of every account, and its agreement with the venue's own figures."""
+        missing = [
+            f"{stream.venue} {stream.account or 'all accounts'}: no data of the {stream.stream} stream yet"
+            for stream in self.streams()
+            if not stream.first_data
+        ]
+        missing += [f"{venue} {alias}: {why}" for (venue, alias), why in self._engine.trusted().items() if why]
+        table = self._engine.table()
+        missing += [
+            f"{key.venue} {key.account} {key.pool}: not yet compared with the venue's own figures"
+            for key, difference, requirement in zip(table.keys, table.reconcile_difference, table.requirement, strict=True)
+            if np.isnan(difference) and requirement != 0
+        ]
+        return missing
+
+    def config_reloaded(self) -> tuple[bool, int]:
+        return self.reload_good, self.reload_ms
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
