@@ -1,0 +1,1 @@
+"""Binance USDⓈ-M, simulated from its documentation alone."""

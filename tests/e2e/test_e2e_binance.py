@@ -1,0 +1,216 @@
+"""The main job, end to end: a crash on the simulated exchange becomes a critical alert, and everything tells the same figure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from conftest_e2e import Receiver, config_for, fetch, running, until
+from prometheus_client.parser import text_string_to_metric_families
+
+from monitor.app import KeyRefusedError, Monitor
+from monitor.model.figures import PoolKey
+from monitor.sim.binance.account import SimAccount, SimPosition
+from monitor.sim.exchange import SimExchange
+
+POOL = PoolKey("binance_usdm", "main", "USD")
+FAST = 0.2  # real seconds per simulated second
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return sample.value
+    raise AssertionError(f"no sample of {name} with {labels}")
+
+
+def close(ours: float | None, theirs: str) -> bool:
+    return ours is not None and abs(ours - float(theirs)) <= 1e-9 * max(1.0, abs(float(theirs)))
+
+
+async def test_a_crash_becomes_a_critical_alert_with_the_right_figure(receiver: Receiver) -> None:
+    async with (
+        SimExchange("crash", 7, tick_seconds=FAST) as exchange,
+        running(config_for(exchange, receiver), exchange) as monitor,
+    ):
+        await until(lambda: monitor.readout.missing() == [], "ready")
+
+        def critical() -> list[dict[str, Any]]:
+            return [m for m in receiver.webhook if m["rule"] == "health" and m["level"] == "critical"]
+
+        await until(lambda: bool(critical()), "a critical message at the webhook", 40)
+        message = critical()[0]
+        assert message["value"] <= 1.2
+        assert message["limit"] == 1.2
+        assert message["figures"]["health"] == pytest.approx(message["value"])
+        assert message["id"], "an id to merge by"
+        for texts in ([m["text"] for m in receiver.slack], [m["text"] for m in receiver.telegram]):
+            await until(lambda texts=texts: any("CRITICAL" in text and "health" in text for text in texts), "the chats too")
+
+        exchange.clock(frozen=True)  # the market stands still, so that figures of several readers belong to one moment
+        await asyncio.sleep(2 * FAST)
+        pool = monitor.readout.pool(POOL)
+        assert pool is not None
+        _, text = await fetch(f"{monitor.server.url}metrics")
+        labels = {"venue": "binance_usdm", "account": "main", "pool": "USD"}
+        assert metric(text, "margin_pool_health", **labels) == pool.health
+        assert metric(text, "margin_pool_equity_usd", **labels) == pool.equity
+        _, text = await fetch(f"{monitor.server.url}api/v1/status?pool=binance_usdm/main/USD")
+        assert json.loads(text)["health"] == pool.health
+
+
+async def test_the_exchanges_own_totals_agree_with_ours(receiver: Receiver) -> None:
+    """Its arithmetic is another head's: marks, brackets, rates, fills and funding, at full precision."""
+    accounts = [
+        SimAccount(
+            "main",
+            hedge=True,
+            wallets={"USDT": 50_000, "USDC": -2_000, "BTC": "0.5", "ETH": 3},
+            positions=[
+                SimPosition("BTCUSDT", "2.5", side="LONG"),
+                SimPosition("BTCUSDT", "-1.5", side="SHORT"),
+                SimPosition("ETHUSDC", "-20", side="SHORT"),
+                SimPosition("ETHBTC", "1.2", side="LONG"),
+            ],
+        )
+    ]
+    async with (
+        SimExchange("calm", 11, accounts=accounts, tick_seconds=FAST) as exchange,
+        running(config_for(exchange, receiver), exchange) as monitor,
+    ):
+        await until(lambda: monitor.readout.missing() == [], "ready")
+        for symbol, side, quantity, leg in (
+            ("SOLUSDT", "BUY", "300", "LONG"),
+            ("BTCUSDT", "SELL", "1", "LONG"),
+            ("ETHUSDC", "BUY", "5", "SHORT"),
+        ):
+            exchange.order(symbol, side, quantity, position_side=leg)
+        exchange.funding()
+        exchange.transfer("USDT", "-1234.5")
+        exchange.clock(frozen=True)
+
+        def ledger() -> dict[str, Any]:
+            found: dict[str, Any] = exchange.ledger()["venues"]["binance_usdm"]
+            return found
+
+        def agrees() -> bool:
+            pool, theirs = monitor.readout.pool(POOL), ledger()["accounts"]["main"]
+            return (
+                pool is not None
+                and close(pool.equity, theirs["totals"]["equity"])
+                and close(pool.requirement, theirs["totals"]["maintenance_margin"])
+            )
+
+        await exchange.step(1)
+        await until(agrees, "the same equity and maintenance margin to 1e-9")
+        pool, theirs = monitor.readout.pool(POOL), ledger()["accounts"]["main"]
+        assert pool is not None
+        legs = {(leg["symbol"], leg["side"]): leg for leg in theirs["positions"]}
+        assert len(pool.positions) == 5
+        for position in pool.positions:
+            leg = legs[position.symbol, position.side]
+            assert close(position.unrealized_pnl, leg["pnl"]), position
+            assert close(position.maintenance_margin, leg["maintenance_margin"]), position
+            assert position.bracket == leg["bracket"], position
+        for asset in pool.assets:
+            assert close(asset.wallet, theirs["assets"][asset.asset]["wallet"]), asset
+
+
+@pytest.mark.parametrize("hedge", [False, True])
+async def test_single_asset_cross_and_isolated_agree_too(receiver: Receiver, hedge: bool) -> None:
+    side = "LONG" if hedge else "BOTH"
+    accounts = [
+        SimAccount(
+            "main",
+            multi_assets=False,
+            hedge=hedge,
+            wallets={"USDT": 20_000, "USDC": 9_000},
+            positions=[
+                SimPosition("BTCUSDT", "0.5", side=side),
+                SimPosition("SOLUSDT", "100", side=side, isolated_wallet="3000"),
+                SimPosition("ETHUSDC", "4", side=side),
+            ],
+        )
+    ]
+    async with (
+        SimExchange("calm", 3, accounts=accounts, tick_seconds=FAST) as exchange,
+        running(config_for(exchange, receiver), exchange) as monitor,
+    ):
+        await until(lambda: monitor.readout.missing() == [], "ready")
+        names = {key.pool for key in monitor.readout.pools().keys}
+        isolated = "SOLUSDT:LONG" if hedge else "SOLUSDT"
+        assert names == {"USDT", "USDC", isolated}
+        exchange.clock(frozen=True)
+        await exchange.step(1)
+
+        def agrees() -> bool:
+            theirs = exchange.ledger()["venues"]["binance_usdm"]["accounts"]["main"]
+            for asset in ("USDT", "USDC"):
+                pool = monitor.readout.pool(PoolKey("binance_usdm", "main", asset))
+                row = theirs["assets"][asset]
+                if pool is None or not close(pool.requirement, row["cross_maintenance_margin"]):
+                    return False
+                if not close(pool.equity, str(float(row["cross_wallet"]) + float(row["cross_pnl"]))):
+                    return False
+            pool = monitor.readout.pool(PoolKey("binance_usdm", "main", isolated))
+            leg = next(leg for leg in theirs["positions"] if leg["symbol"] == "SOLUSDT")
+            return pool is not None and close(pool.positions[0].unrealized_pnl, leg["pnl"])
+
+        await until(agrees, "the same figures to 1e-9")
+
+
+async def test_a_key_that_could_move_money_is_refused(receiver: Receiver) -> None:
+    accounts = [SimAccount("main", wallets={"USDT": 100}, rights={"enableWithdrawals": True})]
+    async with SimExchange("calm", 7, accounts=accounts) as exchange:
+        with pytest.raises(KeyRefusedError, match="main"):
+            await Monitor(config_for(exchange, receiver)).run()
+        config = config_for(exchange, receiver)
+        allowed = config.model_copy(
+            update={"accounts": tuple(a.model_copy(update={"allow_dangerous_key": True}) for a in config.accounts)}
+        )
+        async with running(allowed) as monitor:
+            await until(lambda: monitor.readout.missing() == [], "ready although dangerous")
+
+
+async def test_all_sockets_killed_and_everything_comes_back(receiver: Receiver) -> None:
+    async with (
+        SimExchange("calm", 7, tick_seconds=FAST) as exchange,
+        running(config_for(exchange, receiver), exchange) as monitor,
+    ):
+        await until(lambda: monitor.readout.missing() == [], "ready")
+        exchange.fault("kill_sockets")
+        await until(lambda: any(stream.reconnects for stream in monitor.readout.streams()), "the gap was seen")
+        await until(
+            lambda: all(stream.up for stream in monitor.readout.streams()) and not monitor.readout.missing(),
+            "all streams are back",
+        )
+        exchange.order("SOLUSDT", "BUY", "7")
+        await until(
+            lambda: any(p.symbol == "SOLUSDT" and p.quantity % 1 == 0 for p in monitor.readout.pool(POOL).positions), "live"
+        )
+
+
+async def test_a_restart_pages_nothing_twice_and_still_tells_the_end(receiver: Receiver, tmp_path: Any) -> None:
+    store = tmp_path / "state" / "store.sqlite3"
+    async with SimExchange("calm", 7, tick_seconds=FAST, noise=0.0) as exchange:
+        config = config_for(exchange, receiver, store)
+
+        def health(level: str) -> list[dict[str, Any]]:
+            return [m for m in receiver.webhook if m["rule"] == "health" and m["level"] == level]
+
+        async with running(config, exchange) as monitor:
+            await until(lambda: monitor.readout.missing() == [], "ready")
+            equity = monitor.readout.pool(POOL).equity
+            exchange.transfer("USDT", str(-0.55 * equity))
+            await until(lambda: bool(health("critical") or health("high") or health("emergency")), "it is told")
+        told = len([m for m in receiver.webhook if m["rule"] == "health"])
+        async with running(config, exchange) as monitor:
+            await until(lambda: monitor.readout.missing() == [], "ready again")
+            await asyncio.sleep(1)
+            assert len([m for m in receiver.webhook if m["rule"] == "health"]) == told, "nothing is paged twice"
+            exchange.transfer("USDT", str(0.9 * equity))
+            await until(lambda: bool(health("ok")), "its end is told once")
+        assert len(health("ok")) == 1
