@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -88,7 +88,8 @@ class Monitor:
         """
         self._ended = asyncio.get_running_loop().create_future()
         config, clock = self.config, self.clock
-        store = await Store.open(config.store.file(), IncidentRecord, OutboxRow, now_ms=clock.now_ms)
+        synchronous: Literal["NORMAL", "FULL"] = "FULL" if config.store.synchronous == "full" else "NORMAL"
+        store = await Store.open(config.store.file(), IncidentRecord, OutboxRow, now_ms=clock.now_ms, synchronous=synchronous)
         try:
             self.desk = AlertDesk(
                 config.alerts,
@@ -218,7 +219,7 @@ async def run_until_signalled(config: Config, load_again: Callable[[], Config]) 
     async def reload() -> list[str]:
         nonlocal following
         try:
-            following = load_again()
+            following = await asyncio.to_thread(load_again)  # a large file takes seconds
         except Exception as exc:  # noqa: BLE001  whatever is wrong with the new file, the old one stays in force
             monitor.reload_refused()
             log.error("reload_refused", problem=str(exc))
