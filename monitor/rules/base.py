@@ -4,6 +4,7 @@ A rule is its own configuration. It judges arrays: figures and the previous leve
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -53,7 +54,7 @@ class LadderRule(Rule):
             raise ValueError(f"limits must {way} from each level to the next worse one")
         return self
 
-    @property
+    @cached_property
     def ladder(self) -> list[tuple[Level, float]]:
         """(level, limit), mildest first."""
         named = ((level, getattr(self, level.word)) for level in Level if level > Level.OK)
