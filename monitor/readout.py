@@ -67,11 +67,9 @@ class Readout:
         ]
         missing += [f"{venue} {alias}: {why}" for (venue, alias), why in self._engine.trusted().items() if why]
         table = self._engine.table()
-        missing += [
-            f"{key.venue} {key.account} {key.pool}: not yet compared with the venue's own figures"
-            for key, difference, requirement in zip(table.keys, table.reconcile_difference, table.requirement, strict=True)
-            if np.isnan(difference) and requirement != 0
-        ]
+        waiting = np.flatnonzero(np.isnan(table.reconcile_difference) & (table.requirement != 0))
+        keys = [table.keys[row] for row in waiting]
+        missing += [f"{key.venue} {key.account} {key.pool}: not yet compared with the venue's own figures" for key in keys]
         return missing
 
     def config_reloaded(self) -> tuple[bool, int]:

@@ -12,7 +12,10 @@ from monitor.model.streams import Counters, StreamStatus
 
 
 class TickTimes(Struct, kw_only=True):
-    """Seconds that Engine.step took for price frames, as a histogram: counts[i] ticks took ≤ bounds[i]; the last count is +Inf."""
+    """Seconds that Engine.step took for price frames: counts[i] ticks took ≤ bounds[i] and > bounds[i − 1]; the last one took more.
+
+    One count more than bounds.
+    """
 
     bounds: tuple[float, ...]
     counts: list[int]

@@ -1,0 +1,204 @@
+"""The HTTP server. It reads the `View`, writes nothing, and is never in the way of a tick."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from importlib.resources import files
+from typing import Protocol
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from msgspec import Struct
+
+from monitor.model.secret import Secret
+from monitor.model.view import View
+from monitor.web.answers import gathered, json_answer, packed, problem, takes_openmetrics
+from monitor.web.events import EventFeed
+from monitor.web.guard import HEALTHY_PATH, LOOPBACK_NAMES, HostCheck, TokenCheck, guard, secure
+from monitor.web.status import (
+    PoolSnapshot,
+    channel_rows,
+    incident_rows,
+    json_array,
+    json_object,
+    pool_detail,
+    pool_key,
+    stream_rows,
+)
+
+log = structlog.get_logger(__name__)
+
+TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+JSON_UTF8 = "application/json; charset=utf-8"
+STATIC = {
+    "index.html": "text/html; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "app.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+Reload = Callable[[], Awaitable[Sequence[str]]]
+"""Loads the configuration again; returns its errors in plain words, none if it is in force."""
+
+
+class Exposition(Protocol):
+    """Who writes the metrics, family by family."""
+
+    def blocks(self, *, openmetrics: bool = False) -> Iterator[bytes]: ...
+
+
+class ServerSettings(Struct, frozen=True, kw_only=True):
+    """Where the server listens and whom it answers."""
+
+    host: str = "127.0.0.1"
+    port: int = 9877  # 0: any free one, see `Server.port`
+    host_names: tuple[str, ...] = ()  # by which it is reached, besides loopback and `host`
+    token: Secret | None = None
+    version: str = ""
+    event_interval_s: float = 1.0
+    send_timeout_s: float = 10.0
+    pages_max: int = 32
+
+
+class Server:
+    """`await start()`, `await stop()`; start raises OSError where the address cannot be had.
+
+    reload: None leaves `POST /-/reload` off.
+    """
+
+    def __init__(self, view: View, metrics: Exposition, settings: ServerSettings, *, reload: Reload | None = None) -> None:
+        self._view = view
+        self._metrics = metrics
+        self._settings = settings
+        self._reload = reload
+        self._events: EventFeed | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        settings = self._settings
+        if settings.token is None and settings.host not in LOOPBACK_NAMES:
+            log.warning("web_open_to_network", host=settings.host, hint="set a token: whoever reaches this port sees balances")
+        self._events = EventFeed(
+            self._view,
+            interval_s=settings.event_interval_s,
+            send_timeout_s=settings.send_timeout_s,
+            clients_max=settings.pages_max,
+        )
+        runner = web.AppRunner(
+            self._app(self._events),
+            access_log=None,
+            keepalive_timeout=75.0,  # longer than a scrape interval; also the time in which a new connection must ask something
+            shutdown_timeout=2.0,
+            max_line_size=4096,
+            max_field_size=4096,
+        )
+        await runner.setup()
+        self._runner = runner
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("web_listening", url=self.url)
+
+    async def stop(self) -> None:
+        """Lets the pages go, then closes. May be called twice, and without a start."""
+        if self._events is not None:
+            self._events.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The real one, once started."""
+        if self._runner is None or not self._runner.addresses:
+            return self._settings.port
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    @property
+    def url(self) -> str:
+        host = self._settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    def _app(self, events: EventFeed) -> web.Application:
+        settings = self._settings
+        token = TokenCheck(settings.token) if settings.token is not None else None
+        app = web.Application(
+            middlewares=[guard(HostCheck(settings.host, settings.host_names), token)],
+            client_max_size=1024,  # nothing here takes a body
+        )
+        app.on_response_prepare.append(secure)
+        app.router.add_get(HEALTHY_PATH, self._healthy)
+        app.router.add_get("/-/ready", self._ready)
+        app.router.add_post("/-/reload", self._do_reload)
+        app.router.add_get("/metrics", self._scrape)
+        app.router.add_get("/api/v1/status", self._status)
+        app.router.add_get("/api/v1/alerts", self._alerts)
+        app.router.add_get("/api/v1/events", events.handle)
+        folder = files("monitor.web") / "static"
+        for name, content_type in STATIC.items():
+            path = "/" if name == "index.html" else f"/static/{name}"
+            app.router.add_get(path, _static((folder / name).read_bytes(), content_type))
+        return app
+
+    async def _healthy(self, request: web.Request) -> web.Response:
+        return json_answer({"healthy": True})  # the event loop turns: that is all it says
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        missing = self._view.missing()
+        return json_answer({"ready": not missing, "missing": missing}, status=503 if missing else 200)
+
+    async def _do_reload(self, request: web.Request) -> web.Response:
+        if self._reload is None:
+            return problem(403, "reloading over HTTP is off", "send the process a HUP, or set web.reload_enabled")
+        errors = list(await self._reload())
+        return json_answer({"reloaded": not errors, "errors": errors}, status=422 if errors else 200)
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        openmetrics = takes_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
+        body = await gathered(self._metrics.blocks(openmetrics=openmetrics))
+        return await packed(request, body, OPENMETRICS if openmetrics else TEXT_FORMAT)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        if "pool" in request.query:
+            return await self._pool(request, request.query["pool"])
+        view = self._view
+        pools = PoolSnapshot(view)
+        missing = view.missing()
+        config_good, config_ms = view.config_reloaded()
+        parts = {
+            "version": orjson.dumps(self._settings.version),
+            "now_ms": b"%d" % pools.now_ms,
+            "ready": orjson.dumps(not missing),
+            "missing": orjson.dumps(missing),
+            "config": orjson.dumps({"good": config_good, "loaded_ms": config_ms}),
+            "incidents": orjson.dumps(incident_rows(view.incidents())),
+            "channels": orjson.dumps(channel_rows(view.channels())),
+            "streams": orjson.dumps(stream_rows(view.streams())),
+            "pools": json_array(await gathered(pools.pieces(), b",")),
+        }
+        return await packed(request, json_object(parts), JSON_UTF8)
+
+    async def _pool(self, request: web.Request, text: str) -> web.Response:
+        key = pool_key(text)
+        if key is None:
+            return problem(400, "not a pool", "?pool=venue/account/pool")
+        figures = self._view.pool(key)
+        if figures is None:
+            return problem(404, "there is no such pool", "/api/v1/status lists all of them")
+        return await packed(request, orjson.dumps(pool_detail(figures, self._view.now_ms())), JSON_UTF8)
+
+    async def _alerts(self, request: web.Request) -> web.Response:
+        view = self._view
+        totals = [{"rule": rule, "level": level, "count": count} for (rule, level), count in view.alerts_total().items()]
+        body = {"now_ms": view.now_ms(), "incidents": incident_rows(view.incidents()), "totals": totals}
+        return await packed(request, orjson.dumps(body), JSON_UTF8)
+
+
+def _static(content: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        return await packed(request, content, content_type)
+
+    return handle
