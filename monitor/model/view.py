@@ -12,9 +12,9 @@ from monitor.model.streams import Counters, StreamStatus
 
 
 class TickTimes(Struct, kw_only=True):
-    """Seconds that Engine.step took for price frames: counts[i] ticks took ≤ bounds[i] and > bounds[i − 1]; the last one took more.
+    """Seconds that Engine.step took for price frames: counts[i] ticks took more than bounds[i − 1] and at most bounds[i].
 
-    One count more than bounds.
+    There is one count more than bounds, of those that took longer than all.
     """
 
     bounds: tuple[float, ...]
