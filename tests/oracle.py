@@ -266,7 +266,7 @@ DEAD = "LDO"  # in the wallet, but no collateral
 def books(legs_max: int = 300) -> st.SearchStrategy[Book]:
     """Books of 1..legs_max legs, small ones more often. Only size, mode and a seed are drawn: the same seed with fewer legs
     is a smaller book of the same kind, so that a failure shrinks, and 300 legs cost no search."""
-    sizes = st.one_of(*(st.integers(1, min(top, legs_max)) for top in (6, 40, 300)))
+    sizes = st.one_of(*(st.integers(1, min(top, legs_max)) for top in (6, 40, 40, 300)))
     return st.builds(random_book, st.integers(0, 2**32 - 1), sizes, st.sampled_from(Mode), st.booleans())
 
 

@@ -256,7 +256,9 @@ class Explainer:
             )
             if amount > 0 and np.isfinite(amount):
                 levers.append(Lever("send", amount, book.slot_assets[slots[i]], target))
-        return tuple(levers + self._reductions(legs, float(equity), float(requirement), target))
+        if not book.pools.isolated[pool]:  # with a part of an isolated position the venue takes the margin of that part
+            levers += self._reductions(legs, float(equity), float(requirement), target)
+        return tuple(levers)
 
     def _reductions(self, legs: Rows, equity: float, requirement: float, target: float) -> list[Lever]:
         """The single position whose smallest part, closed at the mark, does it."""

@@ -93,7 +93,7 @@ def lint(table: BracketTable) -> list[str]:
             faults.append(f"{table.symbol}: the rate falls at bracket {high.number}")
         gap = border * (high.rate - low.rate) - (high.deduction - low.deduction)
         if abs(gap) > 1e-9 * max(1.0, border):
-            faults.append(f"{table.symbol}: maintenance margin jumps by {-gap:g} at bracket {high.number}")
+            faults.append(f"{table.symbol}: maintenance margin jumps by {gap:g} at bracket {high.number}")
     return faults
 
 

@@ -8,48 +8,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from monitor.model.figures import Array
+from monitor.model.instruments import FactorTable, FactorTier, LadderTable, LadderTier
 
 Indices = NDArray[np.intp]
 
 TIERED_MARGIN_LEVERAGE_MIN = 20.0  # below it all equity may serve as margin
-
-
-class FactorTier(Struct, frozen=True):
-    """One tier: holds where net_min ≤ net contracts ≤ net_max."""
-
-    number: int  # `ladder`: from 0
-    net_min: float
-    net_max: float  # +inf: open (null at the venue)
-    factor: float  # `adjust_factor`, a fraction: 0.4 = 40 %
-
-
-class FactorTable(Struct, frozen=True):
-    """All tiers of one coin at one leverage, ascending."""
-
-    coin: str
-    leverage: float
-    tiers: tuple[FactorTier, ...]
-
-
-class LadderTier(Struct, frozen=True):
-    """One tier of tiered margin, in the coin: between its ends the usable margin grows in proportion to the equity."""
-
-    equity_min: float  # `min_margin_balance`, inclusive
-    equity_max: float  # `max_margin_balance`, exclusive; +inf: open (null at the venue)
-    usable_min: float  # `min_margin_available`: of the equity equity_min
-    usable_max: float  # `max_margin_available`; +inf: open
-
-
-class LadderTable(Struct, frozen=True):
-    """All tiers of one coin at one leverage, ascending."""
-
-    coin: str
-    leverage: float
-    tiers: tuple[LadderTier, ...]
 
 
 NO_FACTORS = FactorTable("", math.nan, ())  # the factor is unknown

@@ -57,11 +57,11 @@ def reduction_for_health(
     0 if health is there already, up to 1 (all of it); NaN if closing all of it does not suffice, if the position is flat, or
     if an input is unknown. For cross pools: with a part of an isolated position goes the margin of that part.
     """
+    if equity >= target * requirement:
+        return np.where(notional > 0, 0.0, np.nan)
     rows = np.arange(len(notional))
     tier = tier_of(notional, floors)
     now = maintenance_margin(notional, rates[rows, tier], deductions[rows, tier])
-    if equity >= target * requirement:
-        return np.where(np.isnan(now * ask) | (notional == 0), np.nan, 0.0)
     allowed = now - (requirement - equity / target) / ask  # maintenance margin that may be left of this position
 
     # In each tier the largest notional that needs no more than allowed; the largest of all tiers is what may stay.
@@ -72,6 +72,5 @@ def reduction_for_health(
         stay = np.where(maintenance_margin(top, rates, deductions) <= limit, top, (limit + deductions) / rates)
         lowest = floors.copy()
         lowest[:, 0] = -np.inf  # the first tier holds down to nothing at all
-        stay = np.where((stay > lowest) & (stay <= top), stay, -np.inf)
-        left = stay.max(axis=1, initial=-np.inf)
+        left = np.where(stay > lowest, stay, -np.inf).max(axis=1)
         return np.where(left >= 0, 1.0 - left / notional, np.nan)

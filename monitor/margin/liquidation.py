@@ -8,7 +8,7 @@ bracket is the one at the liquidation price). For Multi-Assets mode the venue do
 What "everything else as it is" leaves out: an asset index that moves together with the mark (BTC as collateral of BTC).
 """
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ from monitor.margin.joint import asset_value, margin_value, unrealized_pnl
 from monitor.model.figures import Array
 
 IntArray = NDArray[np.int64] | NDArray[np.intp]
-
-T = TypeVar("T", bound=np.generic)
 
 ROUNDING = 1e-12  # a price below this fraction of the mark is the rounding of 0: an account that a fall to 0 just empties
 
@@ -44,25 +42,27 @@ def liquidation_prices(
     quantity: signed coin, 0 is flat; entry, mark: quote per coin; all (n,).
     floors, rates, deductions: the tiers of each leg, (n, tiers), padded as in `TierTables`.
     slot: index of the leg's margin asset, (n,). slot_wallet: in the asset; slot_bid, slot_ask: pool unit per asset, (slots,).
-    Where a net hedged symbol has two liquidation prices, one on either side, the nearer one by |ln(price / mark)|; of a pool
-    that is under water already it is the one on the way out. A NaN input makes unknown only the prices that depend on it.
+    Where a hedged symbol has two liquidation prices, one on either side, it is the nearer by |ln(price / mark)|. The surplus
+    is concave, positive only between the two, so of a pool under water the nearer one is the way out.
+    A NaN input makes unknown only the prices that depend on it.
     """
     prices = np.full(len(quantity), np.nan)
     held = np.flatnonzero(quantity != 0)
     if not len(held):
         return prices
-    names, group = np.unique(symbol[held], return_inverse=True)
-    legs = _Legs(group, quantity[held], entry[held], mark[held], floors[held], rates[held], deductions[held], slot[held])
+    _, one, group = np.unique(symbol[held], return_index=True, return_inverse=True)
+    legs = _Legs(group, one, quantity[held], entry[held], mark[held], floors[held], rates[held], deductions[held], slot[held])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rows without a price, padding
-        rest = _rest_of_pool(legs, len(names), slot_wallet, slot_bid, slot_ask)
-        prices[held] = _nearest_zero(_lines(legs, rest), _of_group(legs.mark, legs))[group]
+        rest = _rest_of_pool(legs, slot_wallet, slot_bid, slot_ask)
+        prices[held] = _nearest_zero(_lines(legs, rest), legs.mark[one])[group]
     return prices
 
 
 class _Legs(NamedTuple):
-    """Open legs, shape (n,) or (n, tiers). `group` numbers the symbols 0..groups-1."""
+    """Open legs, shape (n,) or (n, tiers)."""
 
-    group: IntArray
+    group: IntArray  # numbers the symbols 0..groups-1
+    one: IntArray  # (groups,): one leg of each symbol, for what its legs have in common
     quantity: Array
     entry: Array
     mark: Array
@@ -90,7 +90,7 @@ class _Lines(NamedTuple):
     slope: Array
 
 
-def _rest_of_pool(legs: _Legs, groups: int, wallet: Array, bid: Array, ask: Array) -> _Rest:
+def _rest_of_pool(legs: _Legs, wallet: Array, bid: Array, ask: Array) -> _Rest:
     notional = np.abs(legs.quantity) * legs.mark
     tier = tier_of(notional, legs.floors)[:, None]
     rate, deduction = (np.take_along_axis(table, tier, axis=1)[:, 0] for table in (legs.rates, legs.deductions))
@@ -98,13 +98,12 @@ def _rest_of_pool(legs: _Legs, groups: int, wallet: Array, bid: Array, ask: Arra
     pnl = unrealized_pnl(legs.quantity, legs.mark, legs.entry)
 
     # Summed over the other legs, not taken off the total: an unknown price of the symbol itself is no part of its rest.
-    each = np.arange(groups)
+    each, own = np.arange(len(legs.one)), legs.slot[legs.one]
     group, leg = np.nonzero(each[:, None] != legs.group)
-    cell, shape = group * len(wallet) + legs.slot[leg], (groups, len(wallet))
-    equity = wallet + _sums(cell, pnl[leg], groups * len(wallet)).reshape(shape)
-    required = _sums(cell, maintenance[leg], groups * len(wallet)).reshape(shape)
+    cell, shape = group * len(wallet) + legs.slot[leg], (len(each), len(wallet))
+    equity = wallet + _sums(cell, pnl[leg], len(each) * len(wallet)).reshape(shape)
+    required = _sums(cell, maintenance[leg], len(each) * len(wallet)).reshape(shape)
 
-    own = _of_group(legs.slot, legs)
     value = asset_value(equity, bid, ask)
     value[each, own] = 0.0  # it moves with the mark: part of the lines
     surplus = value.sum(axis=1) - margin_value(required, ask).sum(axis=1)
@@ -112,7 +111,7 @@ def _rest_of_pool(legs: _Legs, groups: int, wallet: Array, bid: Array, ask: Arra
 
 
 def _lines(legs: _Legs, rest: _Rest) -> _Lines:
-    groups, size = len(rest.surplus), np.abs(legs.quantity)
+    groups, size = len(legs.one), np.abs(legs.quantity)
     # Equity of the margin asset = offset + net·P.
     net = _sums(legs.group, legs.quantity, groups)
     offset = rest.equity - _sums(legs.group, legs.quantity * legs.entry, groups)
@@ -149,14 +148,8 @@ def _nearest_zero(lines: _Lines, mark: Array) -> Array:
     distance = np.abs(np.log(found / mark[:, None]))
     nearest = np.argmin(np.where(np.isnan(distance), np.inf, distance), axis=1)
     price = found[np.arange(len(mark)), nearest]
-    unknown = np.isnan(mark) | (np.isnan(intercept + slope) & (low < high)).any(axis=1)
+    unknown = (np.isnan(intercept + slope) & (low < high)).any(axis=1)  # a zero elsewhere may not be the nearest
     return np.where(unknown, np.nan, price)
-
-
-def _of_group(values: NDArray[T], legs: _Legs) -> NDArray[T]:
-    """What all legs of a symbol have in common."""
-    _, first = np.unique(legs.group, return_index=True)
-    return values[first]
 
 
 def _sums(index: IntArray, weights: Array, size: int) -> Array:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from monitor.model.instruments import AssetInfo, BracketTable, Instrument
+from monitor.model.instruments import AssetInfo, BracketTable, CoinTerms, FactorTable, Instrument, LadderTable
 
 # ------------------------------------------------------------------ market
 
@@ -72,6 +72,25 @@ class Brackets(Struct, frozen=True):
     event_time_ms: int
 
 
+class GuaranteeTables(Struct, frozen=True):
+    """The tables of coin-margined futures, public and complete for the coins that they name; empty tuples say nothing."""
+
+    venue: str
+    event_time_ms: int
+    factors: tuple[FactorTable, ...] = ()
+    ladders: tuple[LadderTable, ...] = ()
+    terms: tuple[CoinTerms, ...] = ()
+
+
+class Settlement(Struct, frozen=True):
+    """A coin's settlement or delivery begins or is over. While it lasts the venue's answers on the coin are not to be trusted."""
+
+    venue: str
+    coin: str
+    running: bool
+    event_time_ms: int
+
+
 # ------------------------------------------------------------------ account
 
 
@@ -102,6 +121,7 @@ class Position(Struct, frozen=True):
     isolated: bool = False
     isolated_wallet: float = 0.0
     margin_asset: str = ""  # "": not said here, the instrument decides
+    open_price: float | None = None  # average price of opening where it differs from entry_price (cost_open)
 
 
 class VenueFigures(Struct, frozen=True):
@@ -139,6 +159,49 @@ class AccountUpdate(Struct, frozen=True, kw_only=True):
     event_time_ms: int
     reason: str  # the venue's own word: ORDER, FUNDING_FEE, …
     balances: tuple[Balance, ...] = ()
+    positions: tuple[Position, ...] = ()
+
+
+class CoinBalance(Struct, frozen=True, kw_only=True):
+    """One coin's account (coin-margined futures), absolute, in the coin. Beside the inputs the venue's own figures, where told."""
+
+    coin: str
+    margin_static: float  # equity without unrealised PnL
+    profit_real: float  # realised in this settlement period, inside margin_static
+    margin_frozen: float  # margin of open orders
+    leverage: float  # one for all contracts and both sides of the coin
+    adjust_factor: float | None  # in force at version_ms, by the venue's own word
+    version_ms: int
+    venue_equity: float | None = None  # margin_balance
+    venue_position_margin: float | None = None  # margin_position, after locking
+    venue_guarantee_asset_ratio: float | None = None  # risk_rate, a fraction
+    venue_available: float | None = None
+    venue_withdrawable: float | None = None
+    venue_liquidation_price: float | None = None
+
+
+class CoinSnapshot(Struct, frozen=True, kw_only=True):
+    """A full picture of one coin of one account. What is missing in it is flat, unless a newer row says otherwise.
+
+    Position.entry_price is cost_hold, from which unrealised PnL counts; quantity is contracts, short < 0; side LONG or SHORT.
+    """
+
+    venue: str
+    account: str
+    as_of_ms: int
+    balance: CoinBalance
+    positions: tuple[Position, ...]
+    implied_prices: dict[str, float]  # last prices that the venue computed its figures with
+
+
+class CoinUpdate(Struct, frozen=True, kw_only=True):
+    """Only what changed, of any coins; values absolute. A leg that is not named is as it was."""
+
+    venue: str
+    account: str
+    event_time_ms: int
+    reason: str  # the venue's own word: order.match, settlement, snapshot, …
+    balances: tuple[CoinBalance, ...] = ()
     positions: tuple[Position, ...] = ()
 
 
@@ -199,8 +262,12 @@ Event = (
     | AssetRates
     | Instruments
     | Brackets
+    | GuaranteeTables
+    | Settlement
     | AccountSnapshot
     | AccountUpdate
+    | CoinSnapshot
+    | CoinUpdate
     | LeverageChanged
     | ModeChanged
     | VenueCall

@@ -38,3 +38,45 @@ class BracketTable(Struct, frozen=True):
 
     symbol: str
     brackets: tuple[Bracket, ...]
+
+
+class FactorTier(Struct, frozen=True):
+    """One tier of an adjustment factor (HTX): holds where net_min ≤ net contracts ≤ net_max."""
+
+    number: int  # `ladder`: from 0
+    net_min: float
+    net_max: float  # +inf: open (null at the venue)
+    factor: float  # `adjust_factor`, a fraction: 0.4 = 40 %
+
+
+class FactorTable(Struct, frozen=True):
+    """All tiers of one coin at one leverage, ascending."""
+
+    coin: str
+    leverage: float
+    tiers: tuple[FactorTier, ...]
+
+
+class LadderTier(Struct, frozen=True):
+    """One tier of tiered margin, in the coin: between its ends the usable margin grows in proportion to the equity."""
+
+    equity_min: float  # `min_margin_balance`, inclusive
+    equity_max: float  # `max_margin_balance`, exclusive; +inf: open (null at the venue)
+    usable_min: float  # `min_margin_available`: of the equity equity_min
+    usable_max: float  # `max_margin_available`; +inf: open
+
+
+class LadderTable(Struct, frozen=True):
+    """All tiers of one coin at one leverage, ascending."""
+
+    coin: str
+    leverage: float
+    tiers: tuple[LadderTier, ...]
+
+
+class CoinTerms(Struct, frozen=True):
+    """What the venue says of a coin as a whole (HTX `contract_query_elements`)."""
+
+    coin: str
+    real_time_settlement: bool
+    transfer_profit_ratio: float  # share of realised profit beyond used margin that may leave before settlement; 0: none
