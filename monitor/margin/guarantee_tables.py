@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.model.figures import Array
-from monitor.model.instruments import FactorTable, FactorTier, LadderTable, LadderTier
+from monitor.model.instruments import FactorTable, LadderTable, LadderTier
 
 Indices = NDArray[np.intp]
 

@@ -163,7 +163,7 @@ class AccountUpdate(Struct, frozen=True, kw_only=True):
 
 
 class CoinBalance(Struct, frozen=True, kw_only=True):
-    """One coin's account (coin-margined futures), absolute, in the coin. Beside the inputs the venue's own figures, where told."""
+    """One coin's account (coin-margined futures), absolute, in the coin; with the venue's own figures, where told."""
 
     coin: str
     margin_static: float  # equity without unrealised PnL

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from oracle_htx import CoinAccount, coin_accounts, single_coins
 
 from monitor.margin import guarantee, joint
-from monitor.margin.guarantee_tables import FactorTable, FactorTables, FactorTier, LadderTable, LadderTables, LadderTier
+from monitor.margin.guarantee_tables import FactorTables, LadderTables
 from monitor.model.figures import Array
+from monitor.model.instruments import FactorTable, FactorTier, LadderTable, LadderTier
 
 # 2⁻⁵² for each of at most 8 legs, and a few more for each term's own products; of the sum of the terms' sizes.
 ROUNDING = Fraction(1, 10**14)

@@ -13,8 +13,9 @@ import oracle_htx as oracle
 import pytest
 
 from monitor.margin import guarantee, joint
-from monitor.margin.guarantee_tables import FactorTable, FactorTables, FactorTier, LadderTable, LadderTables, LadderTier
+from monitor.margin.guarantee_tables import FactorTables, LadderTables
 from monitor.model.figures import Array
+from monitor.model.instruments import FactorTable, FactorTier, LadderTable, LadderTier
 
 INF = float("inf")
 

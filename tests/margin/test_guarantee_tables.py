@@ -7,18 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.margin.guarantee_tables import (
-    NO_FACTORS,
-    NO_LADDER,
-    FactorTable,
-    FactorTables,
-    FactorTier,
-    LadderTable,
-    LadderTables,
-    LadderTier,
-    lint_factors,
-    lint_ladder,
-)
+from monitor.margin.guarantee_tables import NO_FACTORS, NO_LADDER, FactorTables, LadderTables, lint_factors, lint_ladder
+from monitor.model.instruments import FactorTable, FactorTier, LadderTable, LadderTier
 
 INF, NAN = float("inf"), float("nan")
 BTC_125X = FactorTable(
