@@ -14,7 +14,8 @@ from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.clock import Clock
 from monitor.config import AccountConfig, Config
-from monitor.engine.engine import AccountSetup, Engine
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
 from monitor.metrics import Metrics
 from monitor.model.alerts import IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from monitor.engine.engine import AccountSetup, Engine
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
 from monitor.model.events import Event, TimePassed
 from monitor.model.figures import PoolFigures
 from monitor.rules import RuleBook

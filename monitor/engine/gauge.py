@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.engine.book import Rows
 from monitor.engine.columns import BoolColumn, LevelColumn
+from monitor.engine.pools import Rows
 from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules.base import LadderRule
 

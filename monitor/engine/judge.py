@@ -4,35 +4,40 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from monitor.engine.book import AccountRows, JointBook, Rows
 from monitor.engine.columns import FloatColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Gauge, Verdict, verdict
-from monitor.engine.market import UNIT
+from monitor.engine.pools import AccountPools, PoolBook, Rows
 from monitor.margin import joint
 from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules import RuleBook
-from monitor.rules.base import LadderRule, Levels
-from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
+from monitor.rules.base import LadderRule
 from monitor.rules.health import HealthRule, MarginRatioRule
 from monitor.rules.trust import StaleRule
 
 RATIO_RULES = ("health", "margin_ratio")
-COLLATERAL_RULES = ("collateral_rate", "premium", "asset_mix", "auto_exchange")
 
 
 class Judge:
     """Keeps the levels of every rule for one book."""
 
-    def __init__(self, book: JointBook, rules: Mapping[str, RuleBook], restored: Mapping[IncidentKey, Incident]) -> None:
+    def __init__(self, book: PoolBook, rules: Mapping[str, RuleBook], restored: Mapping[IncidentKey, Incident]) -> None:
         self._book = book
         self._rules = rules
         self._restored = restored
         self._gauges: dict[str, Gauge] = {}
         self._groups: dict[str, tuple[int, list[tuple[LadderRule, Rows]]]] = {}
 
+    def all(self) -> list[Verdict]:
+        """Every rule that looks at figures, on all pools."""
+        return self.ratios()
+
+    def all_of(self, account: AccountPools) -> list[Verdict]:
+        """The same on one account's pools."""
+        return self.ratios(account)
+
     # -------------------------------------------------------------- pools: the ratios
 
-    def ratios(self, account: AccountRows | None = None) -> list[Verdict]:
+    def ratios(self, account: AccountPools | None = None) -> list[Verdict]:
         """All pools, or one account's."""
         p = self._book.pools
         verdicts = []
@@ -49,60 +54,9 @@ class Judge:
                     verdicts += self._verdicts(rule, gauge, rows, changed, ratio(equity, requirement), pools=rows)
         return verdicts
 
-    # -------------------------------------------------------------- slots: what the collateral does
-
-    def collateral(self, account: AccountRows | None = None) -> list[Verdict]:
-        """All collateral slots of joint pools, or one account's."""
-        book = self._book
-        s, p = book.slots, book.pools
-        verdicts = []
-        for name in COLLATERAL_RULES:
-            for rule, rows in self._slot_groups(name, account):
-                gauge = self._slot_gauge(name)
-                value, level = self._collateral_level(rule, rows, gauge.known[rows])
-                pool = s.pool[rows]
-                unknown = np.isnan(p.equity[pool]) | np.isnan(value)
-                changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[pool], blind=p.blind[pool])
-                verdicts += self._verdicts(rule, gauge, rows, changed, value, pools=pool)
-        return verdicts
-
-    def _collateral_level(self, rule: LadderRule, rows: Rows, was: Levels) -> tuple[FloatColumn, Levels]:
-        """(what was judged, level) per slot."""
-        book, market = self._book, self._book.market
-        s = book.slots
-        rate_row = s.rate_row[rows]
-        index = market.assets.index[rate_row]
-        held = s.equity[rows] != 0
-        equity = np.abs(book.pools.equity[s.pool[rows]])
-        share = np.divide(s.value[rows], equity, out=np.zeros(len(rows)), where=equity > 0)
-        match rule:
-            case CollateralRateRule():
-                pegged = np.isin(market.asset_names, rule.pegged)[rate_row]
-                from_peg = np.where(pegged, index - 1.0, 0.0)
-                in_window = np.nan_to_num(market.window.move())[rate_row]
-                move = np.where(np.abs(from_peg) >= np.abs(in_window), from_peg, in_window)
-                return np.where(np.isnan(index), np.nan, move), rule.judge(from_peg, in_window, np.abs(share), was)
-            case PremiumRule():
-                watched = np.isin(market.asset_names, rule.assets)[rate_row] & held
-                return index - 1.0, rule.judge(index, watched, was)
-            case AssetMixRule():
-                targets = np.array([rule.targets.get(name, np.nan) for name in market.asset_names])[rate_row]
-                return np.nan_to_num(share - targets), rule.judge(share, targets, was)
-            case AutoExchangeRule():
-                fraction = s.wallet[rows] / self._thresholds(rule)[rate_row]
-                return fraction, rule.judge(fraction, was)
-        raise TypeError(f"not a rule on collateral: {rule.name}")
-
-    def _thresholds(self, rule: AutoExchangeRule) -> FloatColumn:
-        """Wallet at which the venue converts, per asset row, in the asset, < 0."""
-        market = self._book.market
-        said = [getattr(market.asset_infos.get(name), "auto_exchange_threshold", None) for name in market.asset_names]
-        default = rule.default_threshold_usd / market.assets.index
-        return np.where([threshold is not None and threshold < 0 for threshold in said], np.array(said, float), default)
-
     # -------------------------------------------------------------- trust
 
-    def reconciled(self, account: AccountRows) -> list[Verdict]:
+    def reconciled(self, account: AccountPools) -> list[Verdict]:
         """After the venue's own figures were compared with ours."""
         rule, p = self._rules[account.alias].reconcile, self._book.pools
         rows = account.pool_rows()
@@ -181,11 +135,14 @@ class Judge:
         worst = np.zeros(len(p), np.int8)
         for name, gauge in self._gauges.items():
             if name.startswith("stale "):
-                continue  # of accounts: said on their own, and in the pool's age
-            pool = book.slots.pool[: len(gauge.known)] if name in COLLATERAL_RULES else np.arange(len(gauge.known))
-            np.maximum.at(worst, pool, gauge.known)
+                continue  # of accounts and feeds: said on their own, and in the pool's age
+            np.maximum.at(worst, self.pools_of(name)[: len(gauge.known)], gauge.known)
         unknown = p.blind | np.isnan(p.equity) | np.isnan(p.requirement)
         return np.where(unknown, np.int8(Level.UNKNOWN), worst)
+
+    def pools_of(self, rule: str) -> Rows:
+        """Pool of each row that the rule judges."""
+        return np.arange(len(self._book.pools))
 
     # -------------------------------------------------------------- inside
 
@@ -221,13 +178,6 @@ class Judge:
 
         return self._gauge(rule, key, len(self._book.pools))
 
-    def _slot_gauge(self, rule: str) -> Gauge:
-        def key(row: int) -> IncidentKey:
-            pool = self._book.pool_keys[self._book.slots.pool[row]]
-            return IncidentKey(pool.venue, pool.account, pool.pool, rule, self._book.slot_assets[row])
-
-        return self._gauge(rule, key, len(self._book.slots))
-
     def _gauge(self, name: str, key_of: Callable[[int], IncidentKey], size: int) -> Gauge:
         gauge = self._gauges.get(name)
         if gauge is None:
@@ -235,22 +185,11 @@ class Judge:
         gauge.grow(size)
         return gauge
 
-    def _pool_groups(self, name: str, account: AccountRows | None) -> list[tuple[LadderRule, Rows]]:
+    def _pool_groups(self, name: str, account: AccountPools | None) -> list[tuple[LadderRule, Rows]]:
         if account is not None:
             rule: LadderRule = getattr(self._rules[account.alias], name)
             return [(rule, account.pool_rows())] if rule.enabled and account.pools else []
         return self._all_groups(name, len(self._book.pools), lambda row: self._book.pool_keys[row].account)
-
-    def _slot_groups(self, name: str, account: AccountRows | None) -> list[tuple[LadderRule, Rows]]:
-        """Collateral exists in joint pools only: elsewhere an asset counts for itself."""
-        book = self._book
-        if account is not None:
-            rule: LadderRule = getattr(self._rules[account.alias], name)
-            groups = [(rule, account.slot_rows())] if rule.enabled and account.slots else []
-        else:
-            groups = self._all_groups(name, len(book.slots), lambda row: book.pool_keys[book.slots.pool[row]].account)
-        joint_only = [(rule, rows[book.slots.rate_row[rows] != UNIT]) for rule, rows in groups]
-        return [(rule, rows) for rule, rows in joint_only if len(rows)]
 
     def _all_groups(
         self, name: str, size: int, account_of: Callable[[int], str], rows_are: str = ""

@@ -14,7 +14,8 @@ import time
 import orjson
 import pytest
 
-from monitor.engine.engine import AccountSetup, Engine
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
 from monitor.model.events import (
     AccountSnapshot,
     AssetRate,

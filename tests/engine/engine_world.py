@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from monitor.engine.engine import AccountSetup, Engine
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
 from monitor.model.alerts import Incident, IncidentKey, Level, Transition
 from monitor.model.events import (
     AccountSnapshot,
@@ -97,7 +98,7 @@ class World:
         for _ in range(count):
             self.now_ms += 1000
             if keep_fresh:
-                market = self.engine._venues[VENUE].market
+                market = self.engine._schemes[VENUE].market
                 price = float(market.symbols.price[market.symbol_rows["BTCUSDT"]])
                 said += self.feed(Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", price, self.now_ms)]))
                 rows = [AssetRate(r.asset, r.index, r.bid, r.ask, self.now_ms) for r in self.engine.rates()[VENUE]]

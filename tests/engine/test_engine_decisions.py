@@ -329,7 +329,7 @@ def test_auto_exchange_at_70_90_and_100_percent_of_10000_usd(wallet: float, leve
     world = World(wallets={"USDT": 1000.0, "USDC": 50_000.0})
     world.start()
     world.update(balances=(Balance("USDT", wallet, wallet, world.now_ms),))
-    gauge = world.engine._venues[VENUE].judge._gauges["auto_exchange"]
+    gauge = world.engine._schemes[VENUE].judge._gauges["auto_exchange"]
     assert Level(int(gauge.known.max())).word == level
 
 

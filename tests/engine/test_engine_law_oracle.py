@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Book, Pool, books, events_of, pools
 
-from monitor.engine.engine import AccountSetup, Engine
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.rules import RuleBook
 

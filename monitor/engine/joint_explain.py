@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from monitor.engine.book import JointBook, Rows
 from monitor.engine.columns import FloatColumn
+from monitor.engine.joint_book import JointBook
 from monitor.engine.market import NEVER, UNIT
+from monitor.engine.pools import Rows
 from monitor.margin import joint
 from monitor.margin.levers import deposit_for_health, reduction_for_health
 from monitor.margin.liquidation import liquidation_prices
@@ -16,7 +17,7 @@ DEPOSITS_MAX = 3
 SMALL = 1e-9  # of the pool's equity: a cause below this is rounding
 
 
-class Explainer:
+class JointExplainer:
     """Reads the book; changes nothing but the baselines of `causes`."""
 
     def __init__(self, book: JointBook) -> None:

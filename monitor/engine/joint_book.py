@@ -7,21 +7,19 @@ single-asset or isolated pool has one, valued at 1. So one form of arithmetic (m
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn, IntColumn
+from monitor.engine.columns import Columns, FloatColumn, IndexColumn
 from monitor.engine.ledger import Ledger, Leg
-from monitor.engine.market import FLAT, NEVER, UNIT, Market
+from monitor.engine.market import FLAT, UNIT, Market
+from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, Rows, relative_difference, sums
 from monitor.margin import joint
 from monitor.margin.brackets import TierTables, maintenance_margin
 from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, LeverageChanged, Mode, Position
-from monitor.model.figures import PoolKey
 from monitor.model.instruments import BracketTable
 
 USD = "USD"
 UNKNOWN_ASSET = "?"  # margin asset of a symbol that the venue has not described: it has no rate, so its pool is unknown
 NO_TABLE = BracketTable("", ())
-Rows = NDArray[np.intp]
 
 
 class Legs(Columns):
@@ -84,57 +82,14 @@ class Slots(Columns):
     base_rate: FloatColumn
 
 
-class Pools(Columns):
-    """Amounts in the pool's unit."""
-
-    new_row = {  # noqa: RUF012
-        "account": (np.intp, 0),
-        "equity": (np.float64, np.nan),
-        "requirement": (np.float64, np.nan),
-        "initial": (np.float64, np.nan),
-        "bound": (np.float64, np.nan),  # joint.withdrawable_bound now
-        "bound_at_answer": (np.float64, np.nan),
-        "venue_equity": (np.float64, np.nan),
-        "venue_requirement": (np.float64, np.nan),
-        "venue_withdrawable": (np.float64, np.nan),
-        "difference": (np.float64, np.nan),
-        "differs_in_a_row": (np.int64, 0),
-        "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
-        "known_ms": (np.int64, NEVER),  # when all figures were last known
-        "isolated": (np.bool_, False),
-        "active": (np.bool_, False),  # holds a position or a wallet
-        "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
-        "blind": (np.bool_, False),  # so old that nothing is known
-    }
-    account: IndexColumn  # place of the account in JointBook.accounts
-    equity: FloatColumn
-    requirement: FloatColumn
-    initial: FloatColumn
-    bound: FloatColumn
-    bound_at_answer: FloatColumn
-    venue_equity: FloatColumn
-    venue_requirement: FloatColumn
-    venue_withdrawable: FloatColumn
-    difference: FloatColumn
-    differs_in_a_row: IntColumn
-    fresh_ms: IntColumn
-    known_ms: IntColumn
-    isolated: BoolColumn
-    active: BoolColumn
-    may_improve: BoolColumn
-    blind: BoolColumn
-
-
-class AccountRows:
+class AccountRows(AccountPools):
     """Which rows of the book belong to one account."""
 
     def __init__(self, alias: str, place: int) -> None:
-        self.alias = alias
-        self.place = place
+        super().__init__(alias, place)
         self.ledger = Ledger()
         self.legs: dict[Leg, int] = {}
         self.slots: dict[tuple[str, str], int] = {}  # (pool name, asset)
-        self.pools: dict[str, int] = {}
 
     def leg_rows(self) -> Rows:
         return np.fromiter(self.legs.values(), np.intp, len(self.legs))
@@ -142,20 +97,17 @@ class AccountRows:
     def slot_rows(self) -> Rows:
         return np.fromiter(self.slots.values(), np.intp, len(self.slots))
 
-    def pool_rows(self) -> Rows:
-        return np.fromiter(self.pools.values(), np.intp, len(self.pools))
 
-
-class JointBook:
+class JointBook(PoolBook):
     """Folds account events of one venue into columns and values them."""
 
+    accounts: dict[str, AccountRows]
+
     def __init__(self, market: Market, accounts: Iterable[str]) -> None:
-        self.market = market
-        self.legs, self.slots, self.pools = Legs(), Slots(), Pools()
+        super().__init__(market, Pools(), {alias: AccountRows(alias, place) for place, alias in enumerate(accounts)})
+        self.legs, self.slots = Legs(), Slots()
         self.leg_keys: list[tuple[str, str, str]] = []  # (account, symbol, side)
         self.slot_assets: list[str] = []
-        self.pool_keys: list[PoolKey] = []
-        self.accounts = {alias: AccountRows(alias, place) for place, alias in enumerate(accounts)}
         self.tiers = TierTables()
         self.tiers.row(NO_TABLE)
         self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
@@ -277,8 +229,7 @@ class JointBook:
         if slot is None:
             pool_row = account.pools.get(pool)
             if pool_row is None:
-                pool_row = account.pools[pool] = self.pools.add(account=account.place, isolated=isolated)
-                self.pool_keys.append(PoolKey(self.market.venue, account.alias, pool))
+                pool_row = self.add_pool(account, pool, isolated=isolated)
             joint_margin = pool == USD and account.ledger.mode is Mode.MULTI_ASSETS
             unit_rate = UNIT if asset != UNKNOWN_ASSET else self.market.asset_row(UNKNOWN_ASSET)
             rate_row = self.market.asset_row(asset) if joint_margin else unit_rate
@@ -328,10 +279,10 @@ class JointBook:
         leg_slot = self.legs.slot[legs]
         s, p = self.slots, self.pools
         every = isinstance(slots, slice)
-        s.pnl[slots] = _sums(leg_slot, pnl, len(s), every)[slots]
-        s.maintenance[slots] = _sums(leg_slot, maintenance, len(s), every)[slots]
+        s.pnl[slots] = sums(leg_slot, pnl, len(s), every)[slots]
+        s.maintenance[slots] = sums(leg_slot, maintenance, len(s), every)[slots]
         initial = joint.initial_margin(notional, self.legs.leverage[legs])
-        s.initial[slots] = _sums(leg_slot, initial, len(s), every)[slots] + s.open_order_margin[slots]
+        s.initial[slots] = sums(leg_slot, initial, len(s), every)[slots] + s.open_order_margin[slots]
         equity = s.wallet[slots] + s.pnl[slots]
         s.equity[slots] = equity
         rate_row = s.rate_row[slots]
@@ -341,10 +292,10 @@ class JointBook:
         wallet = joint.margin_value(s.wallet[slots], joint.rate_used(equity, bid, ask))
         pool = s.pool[slots]
         total = len(p)
-        p.equity[pools] = _sums(pool, value, total, every)[pools]
-        p.requirement[pools] = _sums(pool, joint.margin_value(s.maintenance[slots], ask), total, every)[pools]
-        p.initial[pools] = _sums(pool, joint.margin_value(s.initial[slots], ask), total, every)[pools]
-        wallets = _sums(pool, wallet, total, every)[pools]
+        p.equity[pools] = sums(pool, value, total, every)[pools]
+        p.requirement[pools] = sums(pool, joint.margin_value(s.maintenance[slots], ask), total, every)[pools]
+        p.initial[pools] = sums(pool, joint.margin_value(s.initial[slots], ask), total, every)[pools]
+        wallets = sums(pool, wallet, total, every)[pools]
         p.bound[pools] = joint.withdrawable_bound(wallets, p.equity[pools], p.initial[pools], p.requirement[pools])
 
     # -------------------------------------------------------------- the venue's own figures
@@ -374,7 +325,8 @@ class JointBook:
             p.venue_withdrawable[row] = np.nan if venue.withdrawable is None else venue.withdrawable
             p.bound_at_answer[row] = p.bound[row]
             p.difference[row] = np.maximum(  # NaN if either is: `max` would lose it
-                _difference(p.equity[row], venue.equity), _difference(p.requirement[row], venue.maintenance_margin)
+                relative_difference(p.equity[row], venue.equity),
+                relative_difference(p.requirement[row], venue.maintenance_margin),
             )
         rows = account.pool_rows()
         p.bound_at_answer[rows[p.isolated[rows]]] = np.nan
@@ -394,52 +346,24 @@ class JointBook:
 
     # -------------------------------------------------------------- ages
 
-    def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
-        """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.
-
-        account_seen_ms: when each account's rows were last sure. A pool that is unknown is as old as its last known figures.
-        """
-        legs, slots, pools, market = self.legs, self.slots, self.pools, self.market
+    def inputs(self) -> Inputs:
+        legs, slots, market = self.legs, self.slots, self.market
         held = legs.quantity != 0
         held_pool = slots.pool[legs.slot[held]]
         rated = (slots.rate_row != UNIT) & ((slots.equity != 0) | (slots.maintenance != 0))
-        prices = _oldest(held_pool, market.symbols.seen_ms[legs.symbol[held]], len(pools), now_ms)
-        rates = _oldest(slots.pool[rated], market.assets.seen_ms[slots.rate_row[rated]], len(pools), now_ms)
-        pools.active[:] = False
-        pools.active[held_pool] = True
-        pools.active[slots.pool[slots.wallet != 0]] = True
-        known = ~(np.isnan(pools.equity) | np.isnan(pools.requirement))
-        pools.known_ms[known | (pools.known_ms == NEVER)] = now_ms
-        fresh = np.minimum(np.minimum(prices, rates), pools.known_ms)
-        pools.fresh_ms[:] = np.minimum(fresh, account_seen_ms[pools.account])
-        lag = np.maximum(market.newest_price_ms() - prices, market.newest_rate_ms() - rates)
-        return np.maximum(np.maximum(lag, 0), now_ms - pools.known_ms).astype(np.float64)
+        return Inputs(
+            priced=held_pool,
+            price_ms=market.symbols.seen_ms[legs.symbol[held]],
+            rated=slots.pool[rated],
+            rate_ms=market.assets.seen_ms[slots.rate_row[rated]],
+            active=np.concatenate((held_pool, slots.pool[slots.wallet != 0])),
+        )
+
+    def uses_rates(self) -> bool:
+        """The index feed matters only where an account is in joint margin."""
+        return bool((self.slots.rate_row != UNIT).any())
 
 
 def isolated_pool(position: Position) -> str:
     """Pool name of an isolated leg."""
     return position.symbol if position.side == "BOTH" else f"{position.symbol}:{position.side}"
-
-
-def _sums(target: IndexColumn, values: FloatColumn, size: int, every: bool) -> FloatColumn:
-    """Sum of the values by target row. For one account's rows out of many, adds instead of counting through all."""
-    if every:
-        counted: FloatColumn = np.bincount(target, values, size).astype(np.float64, copy=False)
-        return counted
-    out = np.zeros(size)
-    np.add.at(out, target, values)
-    return out
-
-
-def _oldest(pool: IndexColumn, seen_ms: IntColumn, size: int, now_ms: int) -> IntColumn:
-    """Per pool the oldest time; one that was never seen leaves its pool unknown, which has an age of its own."""
-    oldest = np.full(size, now_ms, np.int64)
-    np.minimum.at(oldest, pool, np.where(seen_ms == NEVER, now_ms, seen_ms))
-    return oldest
-
-
-def _difference(own: float, venue: float) -> float:
-    """Relative; differences of the venue's printed places do not count. NaN if we do not know."""
-    if abs(own - venue) <= 1e-6:
-        return 0.0
-    return float(abs(own - venue) / max(abs(venue), abs(own)))

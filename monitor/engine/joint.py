@@ -1,0 +1,140 @@
+"""Binance USDⓈ-M inside the engine: how its events move the book, and what is said about them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monitor.engine.joint_book import JointBook
+from monitor.engine.joint_explain import JointExplainer
+from monitor.engine.joint_judge import JointJudge
+from monitor.engine.market import Market
+from monitor.engine.scheme import AccountSetup, Scheme
+from monitor.model.alerts import Incident, IncidentKey, Transition
+from monitor.model.events import (
+    AccountSnapshot,
+    AccountUpdate,
+    AssetRates,
+    Brackets,
+    Instruments,
+    LeverageChanged,
+    ModeChanged,
+    Prices,
+)
+from monitor.rules import RuleBook
+
+
+class JointScheme(Scheme):
+    """Linear contracts, collateral in several assets; margin by the mark price."""
+
+    price_feed = "mark price"
+    book: JointBook
+    judge: JointJudge
+
+    def __init__(
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+    ) -> None:
+        super().__init__(name, accounts, venue_rules, restored)
+        self.market = Market(name)
+        self.book = JointBook(self.market, [account.alias for account in accounts])
+        self.judge = JointJudge(self.book, self.rules, restored)
+        self.explain = JointExplainer(self.book)
+
+    def folds(self) -> dict[type, Callable[[Any], list[Transition]]]:
+        return {
+            Prices: self._prices,
+            AssetRates: self._rates,
+            Instruments: self._instruments,
+            Brackets: self._brackets,
+            AccountSnapshot: self._snapshot,
+            AccountUpdate: self._update,
+            LeverageChanged: self._leverage,
+            ModeChanged: self._mode,
+        }
+
+    # -------------------------------------------------------------- market
+
+    def _prices(self, event: Prices) -> list[Transition]:
+        if not self.market.set_prices(event, self.now_ms):
+            return []
+        self.book.revalue()
+        return self._dress(self.judge.ratios())
+
+    def _instruments(self, event: Instruments) -> list[Transition]:
+        self.market.set_instruments(event)
+        self.book.replace_all()
+        return self._described()
+
+    def _rates(self, event: AssetRates) -> list[Transition]:
+        changed = self.market.set_rates(event, self.now_ms)
+        before = self._health() if changed else None
+        said = self._described() + self._dress(self.judge.collateral())
+        for asset, old, new in changed:
+            text = (
+                f"haircut of {asset} changed: owned counts {old.bid / old.index:.2%} → {new.bid / new.index:.2%}, "
+                f"owed {old.ask / old.index:.2%} → {new.ask / new.index:.2%}"
+            )
+            rows = np.flatnonzero((self.book.slots.rate_row == self.market.asset_rows[asset]) & (self.book.slots.equity != 0))
+            said += self._table_changed(sorted(set(self.book.slots.pool[rows].tolist())), asset, text, before)
+        return said
+
+    def _brackets(self, event: Brackets) -> list[Transition]:
+        before = self._health()
+        changed = self.book.set_brackets(event)
+        said = self._described()
+        for alias, symbol, old in changed:
+            account = self.book.accounts[alias]
+            legs = [row for (name, _), row in account.legs.items() if name == symbol]
+            pools = sorted({int(self.book.slots.pool[self.book.legs.slot[row]]) for row in legs})
+            new = self.book.bracket_table(legs[0])
+            text = (
+                f"brackets of {symbol} changed: first rate {old.brackets[0].rate:.4%} → {new.brackets[0].rate:.4%}, "
+                f"{len(old.brackets)} → {len(new.brackets)} tiers"
+            )
+            said += self._table_changed(pools, symbol, text, before)
+        return said
+
+    def _described(self) -> list[Transition]:
+        """After the venue's tables or rates moved: what waited for them is compared, and all is judged."""
+        compared = self.book.reconcile_late()
+        self.book.revalue()
+        said = [verdict for account in compared for verdict in self.judge.reconciled(account)]
+        return self._dress(said + self.judge.ratios())
+
+    # -------------------------------------------------------------- account
+
+    def _snapshot(self, event: AccountSnapshot) -> list[Transition]:
+        account, trust = self.book.accounts[event.account], self.trust[event.account]
+        was = (account.ledger.mode, account.ledger.hedge)
+        self.book.take_snapshot(event)
+        trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
+        said = self._dress(self.judge.reconciled(account))
+        if was[0] is None:
+            said += self._gone(event.account)
+        if was[0] is not None and was != (event.mode, event.hedge):
+            sides = "hedge" if event.hedge else "one-way"
+            text = f"account mode is now {event.mode.replace('_', ' ')}, {sides} positions"
+            said += self._happened(self.rules[event.account].mode_change, event.account, "", "mode", text)
+        return said + self._account_moved(event.account)
+
+    def _update(self, event: AccountUpdate) -> list[Transition]:
+        self.book.take_update(event)
+        return self._account_moved(event.account)
+
+    def _leverage(self, event: LeverageChanged) -> list[Transition]:
+        old = self.book.accounts[event.account].ledger.leverages.get(event.symbol)
+        self.book.take_leverage(event)
+        said = self._account_moved(event.account)
+        if old == event.leverage:
+            return said
+        text = f"leverage of {event.symbol} is now {event.leverage:g}x" + (f", was {old:g}x" if old else "")
+        rule = self.rules[event.account].mode_change
+        return said + self._happened(rule, event.account, "", f"leverage {event.symbol}", text)
+
+    def _mode(self, event: ModeChanged) -> list[Transition]:
+        self.trust[event.account].snapshot_due = "the account's mode changed"
+        self._mark_trust(self.book.accounts[event.account].pool_rows())
+        if self.book.accounts[event.account].ledger.mode is event.mode:
+            return []
+        text = f"account mode is now {event.mode.replace('_', ' ')}: figures wait for a full picture"
+        return self._happened(self.rules[event.account].mode_change, event.account, "", "mode", text)

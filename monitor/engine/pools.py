@@ -1,0 +1,153 @@
+"""What the books of all margin schemes share: pools as columns, which account has which, and how old their inputs are."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn, IntColumn
+from monitor.engine.market import NEVER, Market
+from monitor.model.figures import PoolKey
+
+Rows = NDArray[np.intp]
+
+
+class Pools(Columns):
+    """Amounts in the pool's unit."""
+
+    new_row = {  # noqa: RUF012
+        "account": (np.intp, 0),
+        "equity": (np.float64, np.nan),
+        "requirement": (np.float64, np.nan),
+        "initial": (np.float64, np.nan),
+        "bound": (np.float64, np.nan),  # joint.withdrawable_bound now
+        "bound_at_answer": (np.float64, np.nan),
+        "venue_equity": (np.float64, np.nan),
+        "venue_requirement": (np.float64, np.nan),
+        "venue_withdrawable": (np.float64, np.nan),
+        "difference": (np.float64, np.nan),
+        "differs_in_a_row": (np.int64, 0),
+        "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
+        "known_ms": (np.int64, NEVER),  # when all figures were last known
+        "isolated": (np.bool_, False),
+        "active": (np.bool_, False),  # holds a position or a wallet
+        "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
+        "blind": (np.bool_, False),  # so old that nothing is known
+    }
+    account: IndexColumn  # place of the account in JointBook.accounts
+    equity: FloatColumn
+    requirement: FloatColumn
+    initial: FloatColumn
+    bound: FloatColumn
+    bound_at_answer: FloatColumn
+    venue_equity: FloatColumn
+    venue_requirement: FloatColumn
+    venue_withdrawable: FloatColumn
+    difference: FloatColumn
+    differs_in_a_row: IntColumn
+    fresh_ms: IntColumn
+    known_ms: IntColumn
+    isolated: BoolColumn
+    active: BoolColumn
+    may_improve: BoolColumn
+    blind: BoolColumn
+
+
+class AccountPools:
+    """Which pools of the book belong to one account."""
+
+    def __init__(self, alias: str, place: int) -> None:
+        self.alias = alias
+        self.place = place
+        self.pools: dict[str, int] = {}
+
+    def pool_rows(self) -> Rows:
+        return np.fromiter(self.pools.values(), np.intp, len(self.pools))
+
+
+class Inputs(Struct, frozen=True):
+    """When the inputs of pools were last seen: pool rows beside times, one for each input; and which pools hold anything."""
+
+    priced: IndexColumn
+    price_ms: IntColumn
+    rated: IndexColumn
+    rate_ms: IntColumn
+    active: IndexColumn
+
+
+class PoolBook(ABC):
+    """One venue's pools. A scheme adds what they are made of, and values them."""
+
+    def __init__(self, market: Market, pools: Pools, accounts: Mapping[str, AccountPools]) -> None:
+        self.market = market
+        self.pools = pools
+        self.pool_keys: list[PoolKey] = []
+        self.accounts = accounts
+
+    @abstractmethod
+    def revalue(self, account: Any = None) -> None:
+        """All figures of all pools, or of one account's, from what is known now."""
+
+    @abstractmethod
+    def inputs(self) -> Inputs: ...
+
+    @abstractmethod
+    def uses_rates(self) -> bool:
+        """Whether any pool is valued with rates of assets."""
+
+    @abstractmethod
+    def available(self) -> FloatColumn:
+        """For new orders, by pool."""
+
+    @abstractmethod
+    def withdrawable(self) -> FloatColumn:
+        """What may leave the pool, by pool."""
+
+    def add_pool(self, account: AccountPools, name: str, *, isolated: bool = False) -> int:
+        row = account.pools[name] = self.pools.add(account=account.place, isolated=isolated)
+        self.pool_keys.append(PoolKey(self.market.venue, account.alias, name))
+        return row
+
+    def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
+        """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.
+
+        account_seen_ms: when each account's rows were last sure. A pool that is unknown is as old as its last known figures.
+        """
+        pools, market, inputs = self.pools, self.market, self.inputs()
+        prices = _oldest(inputs.priced, inputs.price_ms, len(pools), now_ms)
+        rates = _oldest(inputs.rated, inputs.rate_ms, len(pools), now_ms)
+        pools.active[:] = False
+        pools.active[inputs.active] = True
+        known = ~(np.isnan(pools.equity) | np.isnan(pools.requirement))
+        pools.known_ms[known | (pools.known_ms == NEVER)] = now_ms
+        fresh = np.minimum(np.minimum(prices, rates), pools.known_ms)
+        pools.fresh_ms[:] = np.minimum(fresh, account_seen_ms[pools.account])
+        lag = np.maximum(market.newest_price_ms() - prices, market.newest_rate_ms() - rates)
+        return np.maximum(np.maximum(lag, 0), now_ms - pools.known_ms).astype(np.float64)
+
+
+def sums(target: IndexColumn, values: FloatColumn, size: int, every: bool) -> FloatColumn:
+    """Sum of the values by target row. For one account's rows out of many, adds instead of counting through all."""
+    if every:
+        counted: FloatColumn = np.bincount(target, values, size).astype(np.float64, copy=False)
+        return counted
+    out = np.zeros(size)
+    np.add.at(out, target, values)
+    return out
+
+
+def relative_difference(own: float, venue: float, places: float = 1e-6) -> float:
+    """Relative to the larger; a difference of the venue's printed places does not count. NaN if we do not know."""
+    if abs(own - venue) <= places:
+        return 0.0
+    return float(abs(own - venue) / max(abs(venue), abs(own)))
+
+
+def _oldest(pool: IndexColumn, seen_ms: IntColumn, size: int, now_ms: int) -> IntColumn:
+    """Per pool the oldest time; one that was never seen leaves its pool unknown, which has an age of its own."""
+    oldest = np.full(size, now_ms, np.int64)
+    np.minimum.at(oldest, pool, np.where(seen_ms == NEVER, now_ms, seen_ms))
+    return oldest

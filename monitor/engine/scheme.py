@@ -1,0 +1,284 @@
+"""One venue inside the engine: market, book, judge and trust, and what is the same for every margin scheme."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from monitor.engine.columns import IntColumn, LevelColumn
+from monitor.engine.gauge import Verdict
+from monitor.engine.judge import Judge
+from monitor.engine.market import NEVER, Market
+from monitor.engine.pools import PoolBook, Rows
+from monitor.margin import joint
+from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
+from monitor.model.events import Event, StreamDown, StreamUp, VenueCall
+from monitor.model.figures import Array, PoolFigures, PoolTable
+from monitor.rules import RuleBook
+from monitor.rules.occurrences import OccurrenceRule
+
+START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
+SAFE_HEALTH = 1.5  # levers say how to be back here
+RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")  # their messages say why, and what to do
+
+
+class AccountSetup(Struct, frozen=True):
+    """One watched account: its alias and its rules."""
+
+    venue: str
+    alias: str
+    rules: RuleBook
+
+
+class Trust(Struct):
+    """Whether an account's rows are sure."""
+
+    stream_down: str = ""  # reason, while its user stream is down
+    snapshot_due: str = "no picture of the account yet"  # reason, until the next full picture
+    snapshot_ms: int = NEVER
+
+    @property
+    def why_not(self) -> str:
+        return self.stream_down or self.snapshot_due
+
+
+class PoolExplainer(Protocol):
+    """One pool for people."""
+
+    def figures(self, pool: int, *, now_ms: int, level: int, trusted: bool, why_untrusted: str = "") -> PoolFigures: ...
+
+    def unit(self, pool: int) -> str: ...
+
+    def causes(self, pool: int) -> tuple[Cause, ...]:
+        """What moved the equity since the last call."""
+
+    def levers(self, pool: int, target: float) -> tuple[Lever, ...]: ...
+
+    def begin_baselines(self) -> None:
+        """Pools that became known: their next message tells the move from here."""
+
+
+class Scheme(ABC):
+    """One venue. A margin scheme adds how its events are folded: `folds`, by type of event."""
+
+    price_feed: ClassVar[str]  # the feed that its margin lives on, in plain words
+
+    market: Market
+    book: PoolBook
+    judge: Judge
+    explain: PoolExplainer
+
+    def __init__(
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+    ) -> None:
+        """venue_rules: of what is no account's."""
+        self.name = name
+        self.venue_rules = venue_rules
+        self.rules = {account.alias: account.rules for account in accounts}
+        self.trust = {account.alias: Trust() for account in accounts}
+        self.now_ms = NEVER
+        self._restored = restored
+        self._started_ms = NEVER
+        stale = [account.rules.stale for account in accounts]
+        self.improve_ms = np.array([rule.improve_ms for rule in stale])
+        self.unknown_ms = np.array([rule.unknown_ms if rule.enabled else np.inf for rule in stale])
+        self.due_ms = np.array([1000 * rule.reconcile_due_s for rule in stale])
+        self._folds: dict[type, Callable[[Any], list[Transition]]] = {
+            VenueCall: self._call,
+            StreamUp: self._stream_up,
+            StreamDown: self._stream_down,
+            **self.folds(),
+        }
+
+    @abstractmethod
+    def folds(self) -> dict[type, Callable[[Any], list[Transition]]]:
+        """How each type of event of this scheme is folded."""
+
+    # -------------------------------------------------------------- folding
+
+    def set_now(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        if self._started_ms == NEVER:
+            self._started_ms = now_ms
+
+    def fold(self, event: Event) -> list[Transition]:
+        """Events of accounts that are not configured, and of other schemes, are nobody's."""
+        account = getattr(event, "account", "")
+        fold = self._folds.get(type(event))
+        return [] if fold is None or (account and account not in self.trust) else fold(event)
+
+    def time_passed(self) -> list[Transition]:
+        return self._dress(self._time())
+
+    def _call(self, event: VenueCall) -> list[Transition]:
+        subject = f"{event.kind} {','.join(event.symbols)}".strip()
+        return self._happened(self.rules[event.account].venue_call, event.account, "", subject, event.text)
+
+    def _stream_up(self, event: StreamUp) -> list[Transition]:
+        if event.account:
+            self.trust[event.account].stream_down = ""
+        return []
+
+    def _stream_down(self, event: StreamDown) -> list[Transition]:
+        if event.account:
+            self.trust[event.account].stream_down = event.reason
+            self.trust[event.account].snapshot_due = "no full picture since the stream broke"
+        return []
+
+    def _account_moved(self, alias: str) -> list[Transition]:
+        """After the rows of one account changed."""
+        account = self.book.accounts[alias]
+        self.book.revalue(account)
+        self._mark_trust(account.pool_rows())
+        return self._dress(self.judge.all_of(account))
+
+    def _gone(self, alias: str) -> list[Transition]:
+        """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
+        pools, rules = self.book.accounts[alias].pools, self.rules[alias]
+        said = []
+        for key, incident in self._restored.items():
+            if (key.venue, key.account) != (self.name, alias):
+                continue
+            if key.pool and key.pool not in pools:
+                said.append(ended(key, incident.level, self.now_ms, "the pool no longer exists"))
+            elif not getattr(rules, key.rule).enabled:
+                said.append(ended(key, incident.level, self.now_ms, "the rule is switched off"))
+        return said
+
+    def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
+        """A momentary transition, told once."""
+        if not rule.enabled:
+            return []
+        row = self.book.accounts[alias].pools.get(pool, -1)
+        key = IncidentKey(self.name, alias, pool, rule.name, subject)
+        figures = self.figures(row) if row >= 0 else None
+        return [
+            Transition(
+                key=key,
+                level=rule.severity,
+                was=Level.OK,
+                at_ms=self.now_ms,
+                summary=text,
+                worse=Worse.NONE,
+                momentary=True,
+                figures=figures,
+            )
+        ]
+
+    def _table_changed(self, pools: list[int], subject: str, text: str, before: Array | None) -> list[Transition]:
+        after = self._health()
+        said = []
+        for row in pools:
+            key = self.book.pool_keys[row]
+            health = ""
+            if before is not None and row < len(before) and not np.isnan(before[row]):
+                health = f"; health {before[row]:.4g} → {after[row]:.4g}"
+            said += self._happened(self.rules[key.account].tier_change, key.account, key.pool, subject, text + health)
+        return said
+
+    # -------------------------------------------------------------- time
+
+    def _time(self) -> list[Verdict]:
+        """Silence is an event: ages, and what follows from them."""
+        pools, judge, market = self.book.pools, self.judge, self.market
+        seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
+        verdicts = judge.lagging(self.book.set_ages(seen_ms, self.now_ms))
+        was_blind = pools.blind.copy()
+        self._mark_trust(np.arange(len(pools)))
+        verdicts += judge.blinded(np.flatnonzero(pools.blind & ~was_blind))
+        if (was_blind & ~pools.blind).any():
+            verdicts += judge.ratios()
+        self.explain.begin_baselines()
+        verdicts += judge.feed_age(self.venue_rules.stale, self.price_feed, self._age(market.newest_price_ms()))
+        newest_rate_ms = market.newest_rate_ms() if self.book.uses_rates() else self.now_ms
+        verdicts += judge.feed_age(self.venue_rules.stale, "asset index", self._age(newest_rate_ms))
+        snapshot_ms = np.array([trust.snapshot_ms for trust in self.trust.values()], np.int64)
+        overdue_ms = np.maximum(0, self._ages(snapshot_ms) - self.due_ms)
+        verdicts += judge.accounts_age("account", "the picture of the account", self._ages(seen_ms))
+        verdicts += judge.accounts_age("reconciliation", "the reconciliation, beyond its due time,", overdue_ms)
+        return verdicts
+
+    def _account_seen(self, trust: Trust) -> int:
+        """When the account's rows were last sure: now, while its stream is live."""
+        return trust.snapshot_ms if trust.why_not else self.now_ms
+
+    def _age(self, seen_ms: int) -> int:
+        """What was never seen ages from the start, after a grace."""
+        return self.now_ms - seen_ms if seen_ms != NEVER else max(0, self.now_ms - self._started_ms - START_GRACE_MS)
+
+    def _ages(self, seen_ms: IntColumn) -> IntColumn:
+        return np.where(seen_ms == NEVER, self._age(NEVER), self.now_ms - seen_ms)
+
+    def _mark_trust(self, rows: Rows) -> None:
+        """Writes which pools may improve and which are blind, from their ages as of the last second."""
+        pools = self.book.pools
+        account, fresh_ms = pools.account[rows], pools.fresh_ms[rows]
+        age = np.where(fresh_ms == NEVER, 0, self.now_ms - fresh_ms)
+        trusted = np.array([not trust.why_not for trust in self.trust.values()])[account]
+        pools.may_improve[rows] = trusted & (age <= self.improve_ms[account])
+        pools.blind[rows] = (age >= self.unknown_ms[account]) & pools.active[rows]
+
+    # -------------------------------------------------------------- words
+
+    def _dress(self, verdicts: list[Verdict]) -> list[Transition]:
+        levels = self.judge.pool_levels() if verdicts else None
+        return [self._transition(verdict, levels) for verdict in verdicts]
+
+    def _transition(self, verdict: Verdict, levels: LevelColumn | None) -> Transition:
+        """Adds figures, causes and levers of the pool."""
+        row = verdict.pool
+        worse = verdict.level > verdict.was or verdict.level is Level.UNKNOWN
+        levers = self.explain.levers(row, SAFE_HEALTH) if row >= 0 and worse and verdict.key.rule in RATIO_RULES else ()
+        return Transition(
+            key=verdict.key,
+            level=verdict.level,
+            was=verdict.was,
+            at_ms=self.now_ms,
+            summary=verdict.summary,
+            worse=verdict.worse,
+            value=None if np.isnan(verdict.value) else verdict.value,
+            limit=verdict.limit,
+            figures=self.figures(row, levels) if row >= 0 else None,
+            causes=self.explain.causes(row) if row >= 0 and verdict.key.rule in RATIO_RULES else (),
+            levers=levers,
+        )
+
+    def figures(self, row: int, levels: LevelColumn | None = None) -> PoolFigures:
+        why = self.trust[self.book.pool_keys[row].account].why_not
+        level = int((self.judge.pool_levels() if levels is None else levels)[row])
+        return self.explain.figures(row, now_ms=self.now_ms, level=level, trusted=not why, why_untrusted=why)
+
+    # -------------------------------------------------------------- readers
+
+    def table(self) -> PoolTable:
+        book, p = self.book, self.book.pools
+        rows: Rows = np.flatnonzero(p.active | ~(np.isnan(p.equity) | (p.equity == 0)) | (p.requirement > 0))
+        equity, requirement = p.equity[rows], p.requirement[rows]
+        return PoolTable(
+            keys=[book.pool_keys[row] for row in rows],
+            units=[self.explain.unit(int(row)) for row in rows],
+            equity=equity,
+            requirement=requirement,
+            margin_ratio=joint.margin_ratio(equity, requirement),
+            health=joint.health(equity, requirement),
+            guarantee_asset_ratio=self.guarantee_asset_ratio()[rows],
+            available=book.available()[rows],
+            withdrawable=book.withdrawable()[rows],
+            reconcile_difference=p.difference[rows],
+            age_ms=np.where(p.fresh_ms[rows] == NEVER, np.nan, np.maximum(0, self.now_ms - p.fresh_ms[rows])),
+            level=self.judge.pool_levels()[rows],
+        )
+
+    def guarantee_asset_ratio(self) -> Array:
+        """By pool; NaN where the scheme has none."""
+        return np.full(len(self.book.pools), np.nan)
+
+    def _health(self) -> Array:
+        return joint.health(self.book.pools.equity, self.book.pools.requirement)
+
+
+def ended(key: IncidentKey, was: Level, now_ms: int, why: str) -> Transition:
+    """The end of an incident that no data ended."""
+    return Transition(key=key, level=Level.OK, was=was, at_ms=now_ms, summary=why)
