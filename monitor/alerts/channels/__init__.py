@@ -1,0 +1,20 @@
+"""The channels that exist. A new one is a module of this folder and a line in each of the two tables below."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from monitor.alerts.channels.base import Build
+from monitor.alerts.channels.slack import SlackChannel, SlackSettings
+from monitor.alerts.channels.telegram import TelegramChannel, TelegramSettings
+from monitor.alerts.channels.webhook import WebhookChannel, WebhookSettings
+
+ChannelSettings = Annotated[SlackSettings | TelegramSettings | WebhookSettings, Field(discriminator="kind")]
+
+CHANNELS: dict[str, Build] = {
+    "slack": SlackChannel,
+    "telegram": TelegramChannel,
+    "webhook": WebhookChannel,
+}

@@ -1,0 +1,52 @@
+"""Slack incoming webhooks, and receivers that understand the same payload."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import AfterValidator, Field
+
+from monitor.alerts import dialects
+from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, by_status, checked_target
+from monitor.alerts.message import Notice
+from monitor.alerts.text import compose
+from monitor.model.secret import Secret
+
+_CODE = re.compile(r"[a-z_]{1,40}")  # Slack's errors are one word; anything else might repeat the address
+
+
+class SlackSettings(ChannelBase):
+    """An incoming webhook. Its address is the key to the channel: keep it where secrets are kept."""
+
+    kind: Literal["slack"] = "slack"
+    webhook_url: Annotated[Secret, AfterValidator(checked_target), Field(description="https://hooks.slack.com/services/…")]
+
+
+class SlackChannel:
+    """Posts plain text. 410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back."""
+
+    limits = (RateLimit(1, 1.0),)
+
+    def __init__(self, settings: SlackSettings, http: Http, page_url: str) -> None:
+        self._settings = settings
+        self._http = http
+        self._page_url = page_url
+
+    async def send(self, notice: Notice) -> Outcome:
+        payload = {
+            "text": dialects.slack(compose(notice, self._page_url)),
+            "mrkdwn": False,
+            "link_names": False,
+            "unfurl_links": False,
+            "unfurl_media": False,
+        }
+        url = self._settings.webhook_url.reveal()
+        answer = await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice.id})
+        return by_status(answer, _code(answer)) if isinstance(answer, Answer) else answer
+
+
+def _code(answer: Answer) -> str:
+    text = answer.body[:64].decode("ascii", "replace").strip()
+    return text if _CODE.fullmatch(text) else ""

@@ -1,0 +1,141 @@
+"""Telegram Bot API, `sendMessage`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+import orjson
+import structlog
+from msgspec import Struct
+from pydantic import Field, ValidationInfo, field_validator
+
+from monitor.alerts import dialects
+from monitor.alerts.channels.base import (
+    RETRY_AFTER_S_MAX,
+    Answer,
+    ChannelBase,
+    GiveUp,
+    Http,
+    Outcome,
+    RateLimit,
+    RetryAt,
+    Sent,
+    by_status,
+    check_target,
+)
+from monitor.alerts.message import Notice
+from monitor.alerts.text import compose, one_line
+from monitor.model.secret import Secret
+
+_TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,100}")  # it becomes part of a path
+_CHAT = re.compile(r"-?[0-9]{1,20}|@[A-Za-z0-9_]{1,64}")
+
+log = structlog.get_logger()
+
+
+class TelegramSettings(ChannelBase):
+    """A bot and a chat that the bot may write to."""
+
+    kind: Literal["telegram"] = "telegram"
+    bot_token: Annotated[Secret, Field(description="From @BotFather: digits, a colon, letters")]
+    chat_id: Annotated[str, Field(description="A number (negative: a group) or @channelname")]
+    message_thread_id: Annotated[int | None, Field(gt=0, description="Topic of a forum group")] = None
+    base_url: Annotated[str, Field(description="A Bot API server of your own, if you have one")] = "https://api.telegram.org"
+
+    @field_validator("chat_id", mode="before")
+    @classmethod
+    def _chat(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(text, str) and not _CHAT.fullmatch(text):
+            raise ValueError("is a number or @channelname")
+        return text
+
+    @field_validator("bot_token")
+    @classmethod
+    def _token(cls, value: Secret) -> Secret:
+        if not _TOKEN.fullmatch(value.reveal()):
+            raise ValueError("is no bot token: digits, a colon, letters")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _target(cls, value: str, info: ValidationInfo) -> str:
+        return check_target(value, allow_insecure=info.data.get("allow_insecure", False))
+
+
+class _Parameters(Struct):
+    retry_after: float | None = None
+    migrate_to_chat_id: int | None = None
+
+
+class _Reply(Struct):
+    """The keys that we use of every answer of the Bot API."""
+
+    ok: bool
+    description: str = ""
+    parameters: _Parameters = msgspec.field(default_factory=_Parameters)
+
+
+_decode_reply = msgspec.json.Decoder(_Reply).decode
+
+
+class TelegramChannel:
+    """Sends HTML. Follows a group that became a supergroup; falls back to plain text if the markup is refused."""
+
+    def __init__(self, settings: TelegramSettings, http: Http, page_url: str) -> None:
+        self._settings = settings
+        self._http = http
+        self._page_url = page_url
+        self._chat_id = settings.chat_id
+        # https://core.telegram.org/bots/faq: one message per second in a chat, 20 per minute in a group
+        group = settings.chat_id.startswith("-")
+        self.limits = (RateLimit(1, 1.0), RateLimit(20, 60.0)) if group else (RateLimit(1, 1.0),)
+
+    async def send(self, notice: Notice) -> Outcome:
+        text = compose(notice, self._page_url)
+        marked_up = {"text": dialects.telegram(text), "parse_mode": "HTML"}
+        plain = {"text": dialects.fit(text, dialects.TELEGRAM_UNITS_MAX).plain}
+        body = marked_up
+        for _ in range(3):  # as configured, then at most one move and one change of markup
+            answer = await self._post(notice.id, body)
+            if not isinstance(answer, Answer):
+                return answer
+            try:
+                reply = _decode_reply(answer.body)
+            except msgspec.DecodeError:
+                return _not_telegram(answer)
+            moved_to = reply.parameters.migrate_to_chat_id
+            if moved_to is not None and str(moved_to) != self._chat_id:
+                log.warning("telegram_chat_moved", channel=self._settings.name, chat_id=moved_to, hint="change the configuration")
+                self._chat_id = str(moved_to)
+                continue
+            if answer.status == 400 and body is marked_up and "parse entities" in reply.description:
+                body = plain
+                continue
+            return self._judged(answer, reply)
+        return RetryAt("chat_moved")
+
+    async def _post(self, notice_id: str, text: dict[str, str]) -> Answer | RetryAt | GiveUp:
+        payload: dict[str, object] = {**text, "chat_id": self._chat_id, "link_preview_options": {"is_disabled": True}}
+        if self._settings.message_thread_id is not None:
+            payload["message_thread_id"] = self._settings.message_thread_id
+        url = f"{self._settings.base_url.rstrip('/')}/bot{self._settings.bot_token.reveal()}/sendMessage"
+        return await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice_id}, need_body=True)
+
+    def _judged(self, answer: Answer, reply: _Reply) -> Outcome:
+        if answer.status // 100 == 2 and reply.ok:
+            return Sent()
+        wait_s = reply.parameters.retry_after
+        if wait_s is not None and wait_s >= 0:
+            return RetryAt(f"http_{answer.status}", min(wait_s, RETRY_AFTER_S_MAX))
+        if answer.status // 100 == 2:
+            return RetryAt("not_ok")
+        why = one_line(reply.description, 100)
+        return by_status(answer, "" if self._settings.bot_token.reveal() in why else why)
+
+
+def _not_telegram(answer: Answer) -> Outcome:
+    """Not the Bot API's JSON: something in between answers. Its 200 proves nothing."""
+    return RetryAt("not_telegram") if answer.status // 100 == 2 else by_status(answer)

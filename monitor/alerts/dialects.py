@@ -1,0 +1,67 @@
+"""The markup of the services: what an alias or a symbol says must be shown, never obeyed."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from monitor.alerts.text import Text
+
+TELEGRAM_UNITS_MAX = 4096  # UTF-16 units after the markup is parsed
+SLACK_CHARS_MAX = 12_000  # Slack cuts at 40,000 and asks for 4,000; escapes make a text longer
+GAP = "\u200b"  # invisible, parts the mark from its word
+_MENTION = re.compile(r"@(?=\S)")
+
+
+def slack(text: Text) -> str:
+    """For a payload with mrkdwn off, where only <…> and & still mean something, and names after @ to some receivers."""
+    return _slack_escaped(fit(text, SLACK_CHARS_MAX).plain)
+
+
+def telegram(text: Text) -> str:
+    """For parse_mode HTML: the title is bold."""
+    fitted = fit(text, TELEGRAM_UNITS_MAX)
+    return "\n".join((f"<b>{_html_escaped(fitted.title)}</b>", *(_html_escaped(line) for line in fitted.lines)))
+
+
+def without_mentions(text: str) -> str:
+    return _MENTION.sub("@" + GAP, text)
+
+
+def fit(text: Text, units_max: int) -> Text:
+    """Leaves out lines from the end, but never the last two: the incident's id and the link."""
+    neutral = Text(without_mentions(text.title), tuple(without_mentions(line) for line in text.lines))
+    title = cut(neutral.title, units_max // 4)
+    room = units_max - units(title)
+    tail = [cut(line, units_max // 4) for line in neutral.lines[-2:]]
+    room -= sum(units(line) + 1 for line in tail)
+    head: list[str] = []
+    for line in neutral.lines[:-2]:
+        room -= units(line) + 1
+        if room < 2:
+            head.append("…")
+            break
+        head.append(line)
+    return Text(title, (*head, *tail))
+
+
+def units(text: str) -> int:
+    """Length in UTF-16 units, as Telegram counts."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def cut(text: str, units_max: int) -> str:
+    if units(text) <= units_max:
+        return text
+    kept = text[: units_max - 1]
+    while units(kept) > units_max - 1:
+        kept = kept[:-1]
+    return kept + "…"
+
+
+def _slack_escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _html_escaped(text: str) -> str:
+    return html.escape(text, quote=False)

@@ -1,0 +1,110 @@
+"""The nouns of this part: what is to be told, to whom, and what of an incident must survive a restart."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct, structs
+
+from monitor.model.alerts import Cause, Incident, Level, Lever
+from monitor.model.figures import PoolFigures
+
+
+class Reason(StrEnum):
+    """Why a message is sent now."""
+
+    FIRST = "first"
+    WORSE = "worse"
+    BETTER = "better"
+    UNKNOWN = "unknown"
+    REPEAT_DUE = "repeat"
+    RESOLVED = "resolved"
+
+
+def gravity(level: Level) -> Level:
+    """The level that a level is handled as. Nobody knows how bad UNKNOWN is, so it is as urgent as critical."""
+    return Level.CRITICAL if level is Level.UNKNOWN else level
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One state of one incident, to be told. Receivers merge by the id: it is the same in every attempt and on every channel."""
+
+    id: str
+    reason: Reason
+    incident: Incident  # as it stands with this message
+    told_level: Level  # what the receiver was told before: the direction is seen from here
+    at_ms: int
+    momentary: bool = False
+    limit: float | None = None
+    figures: PoolFigures | None = None  # without assets and positions
+    causes: tuple[Cause, ...] = ()
+    levers: tuple[Lever, ...] = ()
+    swallowed: int = 0  # earlier messages of this incident that were still waiting: this one replaced them
+    swallowed_worst: Level = Level.OK
+
+    @property
+    def urgency(self) -> Level:
+        """How badly it wants to be delivered; good news can wait."""
+        return Level.OK if self.reason is Reason.RESOLVED else gravity(self.incident.level)
+
+    def swallowing(self, older: Message) -> Message:
+        """This message in the place of an older one that was never delivered: nothing that it said gets lost."""
+        worst = max(gravity(older.incident.level), older.swallowed_worst)
+        return structs.replace(
+            self,
+            told_level=older.told_level,
+            swallowed=self.swallowed + older.swallowed + 1,
+            swallowed_worst=max(self.swallowed_worst, worst),
+            causes=self.causes or older.causes,
+        )
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """What one send carries: a message, or a summary of several. A summary has its own id."""
+
+    id: str
+    messages: tuple[Message, ...]
+    summary: bool = False  # told in short: too many at once, or too late to act on
+
+    @property
+    def urgency(self) -> Level:
+        return max(message.urgency for message in self.messages)
+
+
+class OutboxRow(Struct, frozen=True, kw_only=True):
+    """One notice that waits for one channel. On disk before it is on the network, deleted when the channel took it."""
+
+    id: str  # notice id @ channel
+    channel: str
+    notice: Notice
+    created_ms: int  # since when its oldest content waits
+    routed: tuple[str, ...] = ()  # the channels that have it, this one included
+    attempts: int = 0
+    refused: int = 0  # answers that no retry can change
+    not_before_ms: int = 0  # the receiver said so (Retry-After): holds across a restart
+    error: str = ""  # of the last attempt
+
+
+class IncidentRecord(Struct, frozen=True, kw_only=True):
+    """An incident with what only this part needs to know of it."""
+
+    incident: Incident
+    told: tuple[str, ...] = ()  # channels that heard of it: they get the end of it too
+    limit: float | None = None  # of the last crossing
+
+    @property
+    def id(self) -> str:
+        return self.incident.id
+
+    @property
+    def is_open(self) -> bool:
+        return self.incident.closed_ms is None
+
+
+def row_of(notice: Notice, channel: str, created_ms: int, routed: tuple[str, ...]) -> OutboxRow:
+    return OutboxRow(id=f"{notice.id}@{channel}", channel=channel, notice=notice, created_ms=created_ms, routed=routed)
+
+
+def digest(figures: PoolFigures | None) -> PoolFigures | None:
+    """The figures without their workings: a message says how it stands, the page says why to the last position."""
+    return None if figures is None else structs.replace(figures, assets=(), positions=())

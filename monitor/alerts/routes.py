@@ -1,0 +1,46 @@
+"""Who hears of an incident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monitor.alerts.message import gravity
+from monitor.alerts.settings import AlertSettings, RouteSettings, level_of
+from monitor.model.alerts import IncidentKey, Level
+
+CHANNEL_RULE = "channel"  # the monitor's own: a channel is broken
+STORE_RULE = "store"  # the monitor's own: the disk does not keep our state
+
+
+class Routes:
+    """Channels by level, account and rule. What the monitor says of itself passes every filter but the level."""
+
+    def __init__(self, settings: AlertSettings) -> None:
+        self._order = tuple(channel.name for channel in settings.channels)
+        everything = (RouteSettings(channels=self._order),) if self._order else ()
+        self._routes = settings.routes or everything
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """All of them, in the order of the configuration."""
+        return self._order
+
+    def of(self, key: IncidentKey, level: Level) -> tuple[str, ...]:
+        """The channels that get a message of this level, in the order of the configuration."""
+        names = {name for route in self._routes if _matches(route, key, level) for name in route.channels}
+        if key.rule == CHANNEL_RULE:
+            names.discard(key.subject)
+        return tuple(name for name in self._order if name in names)
+
+    def after(self, name: str) -> tuple[str, ...]:
+        """The other channels, in the order in which a critical message falls over to them."""
+        place = self._order.index(name)
+        return self._order[place + 1 :] + self._order[:place]
+
+
+def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
+    if gravity(level) < level_of(route.min_level):
+        return False
+    if key.rule in (CHANNEL_RULE, STORE_RULE) and not key.account:
+        return True
+    return (not route.accounts or key.account in route.accounts) and (not route.rules or key.rule in route.rules)

@@ -1,0 +1,153 @@
+"""One task per channel: takes what is next, sends it, and does not rest until somebody took it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from monitor.alerts.channels.base import Channel, GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.outbox import Change, Outbox, Waiting, attempted
+from monitor.alerts.settings import DeliverySettings
+from monitor.model.alerts import ChannelStatus
+from monitor.model.streams import count
+
+PROBE_GROWTH = 5.0  # a message that was refused again waits this much longer
+
+log = structlog.get_logger()
+
+
+class Sender:
+    """Sends one channel's rows one after the other. Its failures hold up nobody else.
+
+    on_broken, on_mended: told once per change, with the channel's name and the reason.
+    """
+
+    def __init__(
+        self,
+        status: ChannelStatus,
+        channel: Channel,
+        outbox: Outbox,
+        delivery: DeliverySettings,
+        *,
+        now_ms: Callable[[], int],
+        clock_s: Callable[[], float],
+        rng: random.Random,
+        on_broken: Callable[[str, str], Awaitable[None]],
+        on_mended: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self.status = status
+        self._name = status.name
+        self._channel = channel
+        self._outbox = outbox
+        self._delivery = delivery
+        self._now_ms = now_ms
+        self._clock_s = clock_s
+        self._rng = rng
+        self._on_broken = on_broken
+        self._on_mended = on_mended
+        self._failures = 0  # in a row
+        self._hold_until_s = 0.0
+        self._attempts_s: dict[int, deque[float]] = {
+            index: deque(maxlen=limit.count) for index, limit in enumerate(channel.limits)
+        }
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(self._pause_s())
+            one, wait_s = self._outbox.next(self._name)
+            if one is None:
+                await self._outbox.arrival(self._name, wait_s)
+                continue
+            one = await self._outbox.summarized(
+                self._name,
+                one,
+                late_ms=round(self._delivery.late_min * 60_000),
+                summary_above=self._delivery.summary_above,
+            )
+            await self._settle(one, await self._attempt(one))
+
+    async def _attempt(self, one: Waiting) -> Outcome:
+        for times_s in self._attempts_s.values():
+            times_s.append(self._clock_s())
+        one.in_flight = True
+        try:
+            return await self._channel.send(one.row.notice)
+        except Exception as exc:
+            log.error("alert_send_crashed", channel=self._name, notice=one.row.notice.id, exc_info=True)
+            return GiveUp(f"internal error: {type(exc).__name__}")
+        finally:
+            one.in_flight = False
+
+    def _pause_s(self) -> float:
+        """Seconds until the channel may be used again: what the receiver asked for, our back-off, its published limits."""
+        now_s = self._clock_s()
+        until_s = self._hold_until_s
+        for limit, times_s in zip(self._channel.limits, self._attempts_s.values(), strict=True):
+            if len(times_s) == limit.count:
+                until_s = max(until_s, times_s[0] + limit.per_s)
+        return max(until_s - now_s, 0.0)
+
+    # -------------------------------------------------------------- outcomes
+
+    async def _settle(self, one: Waiting, outcome: Outcome) -> None:
+        match outcome:
+            case Sent():
+                await self._sent(one)
+            case RetryAt():
+                await self._retry(one, outcome)
+            case GiveUp():
+                await self._refused(one, outcome.reason)
+
+    async def _sent(self, one: Waiting) -> None:
+        self._failures = 0
+        self._hold_until_s = 0.0
+        self.status.last_sent_ms = self._now_ms()
+        count(self.status.results, "sent")
+        log.info("alert_sent", channel=self._name, notice=one.row.notice.id, attempts=one.row.attempts + 1)
+        await self._outbox.apply(Change(drop=(one.row.id,)))
+        if self.status.broken:
+            was, self.status.broken = self.status.broken, ""
+            await self._on_mended(self._name, was)
+
+    async def _retry(self, one: Waiting, answer: RetryAt) -> None:
+        self._failures += 1
+        count(self.status.results, "retry")
+        delivery = self._delivery
+        not_before_ms = 0
+        if answer.after_s is None:
+            wait_s = self._back_off_s(self._failures)
+        else:  # never before the time that the receiver named, and not all of us at once
+            wait_s = answer.after_s + self._rng.uniform(0, delivery.retry_min_s)
+            not_before_ms = self._now_ms() + round(answer.after_s * 1000)
+        self._hold_until_s = self._clock_s() + wait_s
+        log.warning("alert_retry", channel=self._name, notice=one.row.notice.id, reason=answer.reason, wait_s=round(wait_s, 3))
+        await self._outbox.postpone(one, attempted(one.row, answer.reason, not_before_ms=not_before_ms), wait_s)
+
+    async def _refused(self, one: Waiting, reason: str) -> None:
+        """A refusal that no retry changes: of the channel, as far as we know. A message that is refused again after the
+        channel took others is itself at fault, and is given up."""
+        self._failures += 1
+        count(self.status.results, "failed")
+        self._hold_until_s = self._clock_s() + self._back_off_s(self._failures)
+        row = one.row
+        if row.refused and not self.status.broken:
+            texts = [message.incident.summary for message in row.notice.messages]
+            log.error("alert_given_up", channel=self._name, notice=row.notice.id, reason=reason, alerts=texts)
+            await self._outbox.apply(Change(drop=(row.id,)))
+            return
+        log.error("alert_refused", channel=self._name, notice=row.notice.id, reason=reason)
+        wait_s = self._delivery.probe_s * (PROBE_GROWTH if row.refused else 1.0)
+        newly, self.status.broken = not self.status.broken, reason
+        await self._outbox.postpone(one, attempted(row, reason, refused=True), wait_s)
+        if newly:
+            await self._on_broken(self._name, reason)
+
+    def _back_off_s(self, failures: int) -> float:
+        """Doubles from retry_min_s to retry_max_s; half of it is chance, so that a receiver is not met by all at once."""
+        longest = min(self._delivery.retry_min_s * 2.0 ** min(failures - 1, 30), self._delivery.retry_max_s)
+        return longest * self._rng.uniform(0.5, 1.0)

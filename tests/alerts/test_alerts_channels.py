@@ -1,0 +1,246 @@
+"""The table of channels and answers: what each answer of a receiver makes of a message."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from alerts_kit import T0, Answer, Clock, Receiver, message, receiver
+from pydantic import TypeAdapter
+
+from monitor.alerts.channels import CHANNELS, ChannelSettings
+from monitor.alerts.channels.base import BODY_BYTES_MAX, GiveUp, Http, Outcome, RetryAt, Sent
+from monitor.alerts.message import Notice
+
+NOTICE = Notice(id="20261122T053424-7KQMZ.1", messages=(message(),))
+TOTAL_S = 0.3
+PATHS = {"slack": "/services/T1/B1/canary", "telegram": "/bot123:canary/sendMessage", "webhook": "/hook/canary"}
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Receiver]:
+    async with receiver() as one:
+        yield one
+
+
+def raw_settings(kind: str, base: str, **more: Any) -> dict[str, Any]:
+    specific = {
+        "slack": {"webhook_url": base + PATHS["slack"]},
+        "telegram": {"bot_token": "123:canary", "chat_id": "-100", "base_url": base},
+        "webhook": {"url": base + PATHS["webhook"]},
+    }
+    return {"kind": kind, "name": kind, "allow_insecure": True, **specific[kind], **more}
+
+
+async def send(kind: str, base: str, **more: Any) -> Outcome:
+    channel_settings = TypeAdapter(ChannelSettings).validate_python(raw_settings(kind, base, **more))
+    insecure = channel_settings.allow_insecure
+    async with Http(allow_insecure=insecure, connect_s=TOTAL_S, total_s=TOTAL_S, now_ms=Clock()) as http:
+        return await CHANNELS[kind](channel_settings, http, "").send(NOTICE)
+
+
+# ------------------------------------------------------------------ answers
+
+
+def says(status: int, body: object = None, **headers: str) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body if body is not None else {"ok": status == 200}, status=status, headers=headers)
+
+    return answer
+
+
+def text(status: int, body: str) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, text=body)
+
+    return answer
+
+
+async def never(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(30)
+    raise AssertionError("the client should have hung up")
+
+
+async def reset(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+def slow_body(status: int) -> Answer:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status)
+        await response.prepare(request)
+        while True:  # a byte at a time, for ever
+            await response.write(b" ")
+            await asyncio.sleep(0.01)
+
+    return answer
+
+
+def http_date(offset_s: int) -> str:
+    return format_datetime(datetime.fromtimestamp(T0 / 1000 + offset_s, UTC), usegmt=True)
+
+
+EVERY = ("slack", "telegram", "webhook")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "answer", "outcome", "why"),
+    [
+        (EVERY, says(200), Sent(), "taken"),
+        (("slack", "webhook"), says(204), Sent(), "any 2xx is an acceptance"),
+        (("slack", "webhook"), text(200, "<html>"), Sent(), "their body says nothing more"),
+        (("telegram",), text(200, "<html>log in"), RetryAt("not_telegram"), "a page in between is no acceptance"),
+        (("telegram",), says(200, {"ok": False}), RetryAt("not_ok"), "Telegram says it in the body"),
+        (EVERY, says(307, Location="/elsewhere"), GiveUp("http_307"), "redirects are not followed"),
+        (("slack",), text(400, "invalid_payload"), GiveUp("http_400: invalid_payload"), "Slack's own word is told"),
+        (("slack",), text(404, "no /services/T1/B1/canary here"), GiveUp("http_404"), "a page may repeat the secret address"),
+        (("telegram",), says(400, {"ok": False, "description": "Bad Request: chat not found"}),
+         GiveUp("http_400: Bad Request: chat not found"), "Telegram says why"),
+        (("telegram",), says(404, {"ok": False, "description": "no bot123:canary"}), GiveUp("http_404"), "not the token"),
+        (("webhook",), says(400), GiveUp("http_400"), "our JSON will not change"),
+        (("telegram", "webhook"), says(401, {"ok": False}), GiveUp("http_401"), "a wrong token stays wrong"),
+        (EVERY, says(403, {"ok": False}), GiveUp("http_403"), "blocked by the user, or the app was removed"),
+        (EVERY, text(404, ""), GiveUp("http_404"), "no such webhook or bot"),
+        (EVERY, text(410, ""), GiveUp("http_410"), "the channel is archived"),
+        (("slack",), text(410, "channel_is_archived"), GiveUp("http_410: channel_is_archived"), "Slack's own word is told"),
+        (EVERY, says(429, {"ok": False}), RetryAt("http_429"), "too many, no time said: our own back-off"),
+        (EVERY, says(429, {"ok": False}, **{"Retry-After": "7"}), RetryAt("http_429", 7.0), "seconds"),
+        (EVERY, says(429, {"ok": False}, **{"Retry-After": http_date(90), "Date": http_date(0)}), RetryAt("http_429", 90.0),
+         "a date, against the receiver's own clock"),
+        (EVERY, says(429, {"ok": False}, **{"Retry-After": http_date(-90), "Date": http_date(0)}), RetryAt("http_429", 0.0),
+         "a date that is past"),
+        (EVERY, says(429, {"ok": False}, **{"Retry-After": "soon"}), RetryAt("http_429"), "not a time"),
+        (EVERY, says(429, {"ok": False}, **{"Retry-After": "999999999999"}), RetryAt("http_429", 3600.0), "not for ever"),
+        (("telegram",), says(429, {"ok": False, "parameters": {"retry_after": 291}}), RetryAt("http_429", 291.0),
+         "Telegram says it in the body"),
+        (EVERY, text(500, "<html>"), RetryAt("http_500"), "their trouble passes"),
+        (EVERY, text(503, "<html>"), RetryAt("http_503"), "maintenance"),
+        (EVERY, says(503, {"ok": False}, **{"Retry-After": "30"}), RetryAt("http_503", 30.0), "maintenance with its end"),
+        (EVERY, text(408, ""), RetryAt("http_408"), "the receiver's time-out, not a refusal"),
+        (EVERY, never, RetryAt("timeout"), "no answer"),
+        (EVERY, reset, RetryAt("connection_lost"), "the connection dies"),
+        (("slack", "webhook"), slow_body(200), Sent(), "the status was the acceptance; the rest is not waited for"),
+        (("telegram",), slow_body(200), RetryAt("timeout"), "its acceptance is in the body that never ends"),
+        (EVERY, slow_body(500), RetryAt("http_500"), "the status says enough"),
+        (EVERY, slow_body(403), GiveUp("http_403"), "the status says enough"),
+    ],
+)  # fmt: skip
+async def test_answers(there: Receiver, kinds: tuple[str, ...], answer: Answer, outcome: Outcome, why: str) -> None:
+    for kind in kinds:
+        there.answers[PATHS[kind]] = answer
+    outcomes = await asyncio.gather(*(send(kind, there.base) for kind in kinds))
+    assert dict(zip(kinds, outcomes, strict=True)) == dict.fromkeys(kinds, outcome), why
+    assert {path for path, *_ in there.got} == {PATHS[kind] for kind in kinds}
+    assert all(headers["Idempotency-Key"] == NOTICE.id for _, headers, _ in there.got), "each attempt carries the id"
+
+
+@pytest.mark.parametrize("kind", EVERY)
+async def test_nobody_listens(kind: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        assert await send(kind, f"http://127.0.0.1:{taken.getsockname()[1]}") == RetryAt("connect_failed")
+
+
+@pytest.mark.parametrize("kind", EVERY)
+async def test_a_name_that_leads_home_is_refused(kind: str, there: Receiver) -> None:
+    port = there.base.rpartition(":")[2]
+    assert await send(kind, f"https://localhost:{port}", allow_insecure=False) == GiveUp(
+        "its name leads to a private address; allow_insecure: true permits it"
+    )
+    assert there.got == []
+
+
+@pytest.mark.parametrize("kind", EVERY)
+async def test_plain_http_behind_https_is_a_tls_failure(kind: str, there: Receiver) -> None:
+    assert await send(kind, there.base.replace("http:", "https:")) == RetryAt("tls_failed")
+
+
+async def test_a_huge_body_is_read_to_its_cap(there: Receiver) -> None:
+    written = 0
+
+    async def flood(request: web.Request) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse(status=400)
+        await response.prepare(request)
+        while True:
+            await response.write(b"a" * 65536)
+            written += 65536
+
+    there.answers[PATHS["slack"]] = flood
+    assert await send("slack", there.base) == GiveUp("http_400")
+    assert written < 100 * BODY_BYTES_MAX, "what the sockets buffer, not all of it"
+
+
+# ------------------------------------------------------------------ requests
+
+
+async def test_slack_payload(there: Receiver) -> None:
+    assert await send("slack", there.base) == Sent()
+    (payload,) = there.at(PATHS["slack"])
+    assert payload["text"].startswith("[CRITICAL] new: main · USD · binance_usdm · health\n")
+    assert (payload["mrkdwn"], payload["link_names"]) == (False, False)
+
+
+async def test_webhook_payload(there: Receiver) -> None:
+    assert await send("webhook", there.base, bearer_token="canary") == Sent()
+    ((_, headers, payload),) = there.got
+    assert headers["Authorization"] == "Bearer canary"
+    assert (payload["schema"], payload["id"], payload["summary"]) == (1, NOTICE.id, False)
+    (alert,) = payload["alerts"]
+    assert {key: alert[key] for key in ("id", "reason", "level", "severity", "told_level", "at", "venue", "account", "rule")} == {
+        "id": NOTICE.id,
+        "reason": "first",
+        "level": "critical",
+        "severity": 4,
+        "told_level": "ok",
+        "at": "2026-11-22T05:34:24.000Z",
+        "venue": "binance_usdm",
+        "account": "main",
+        "rule": "health",
+    }
+
+
+async def test_telegram_payload(there: Receiver) -> None:
+    assert await send("telegram", there.base, message_thread_id=7) == Sent()
+    (payload,) = there.at(PATHS["telegram"])
+    assert payload["text"].startswith("<b>[CRITICAL] new: main · USD · binance_usdm · health</b>\n")
+    assert (payload["chat_id"], payload["parse_mode"], payload["message_thread_id"]) == ("-100", "HTML", 7)
+
+
+async def test_telegram_follows_a_chat_that_moved(there: Receiver) -> None:
+    async def moved(request: web.Request) -> web.StreamResponse:
+        if (await request.json())["chat_id"] == "-100777":
+            return web.json_response({"ok": True})
+        return web.json_response({"ok": False, "parameters": {"migrate_to_chat_id": -100777}}, status=400)
+
+    there.answers[PATHS["telegram"]] = moved
+    assert await send("telegram", there.base) == Sent()
+    assert [payload["chat_id"] for payload in there.at(PATHS["telegram"])] == ["-100", "-100777"]
+
+
+async def test_telegram_that_moves_in_circles_ends(there: Receiver) -> None:
+    async def moved(request: web.Request) -> web.StreamResponse:
+        chat_id = int((await request.json())["chat_id"])
+        return web.json_response({"ok": False, "parameters": {"migrate_to_chat_id": chat_id - 1}}, status=400)
+
+    there.answers[PATHS["telegram"]] = moved
+    assert await send("telegram", there.base) == RetryAt("chat_moved")
+
+
+async def test_telegram_refuses_the_markup(there: Receiver) -> None:
+    async def strict(request: web.Request) -> web.StreamResponse:
+        if "parse_mode" in await request.json():
+            return web.json_response({"ok": False, "description": "Bad Request: can't parse entities"}, status=400)
+        return web.json_response({"ok": True})
+
+    there.answers[PATHS["telegram"]] = strict
+    assert await send("telegram", there.base) == Sent()
+    assert there.at(PATHS["telegram"])[1]["text"].startswith("[CRITICAL] new")

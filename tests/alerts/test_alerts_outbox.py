@@ -1,0 +1,228 @@
+"""What waits, in which order it goes, and what a newer message replaces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from alerts_kit import MINUTE, T0, Clock, account, incident, message, open_store
+from msgspec import structs
+
+from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
+from monitor.alerts.outbox import Outbox, attempted
+from monitor.model.alerts import Level
+from monitor.store import Store
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+class Bench:
+    """An outbox for channels a and b, with its clocks and its store."""
+
+    def __init__(self, store: Store[IncidentRecord, OutboxRow]) -> None:
+        self.store, self.wall, self.clock = store, Clock(), Monotonic()
+        self.outbox = Outbox(store, ("a", "b"), now_ms=self.wall, clock_s=self.clock)
+
+    async def add(self, *messages: Message, to: tuple[str, ...] = ("a",)) -> None:
+        await self.outbox.apply(self.outbox.plan([(one, to) for one in messages]))
+
+    def said(self, channel: str = "a") -> list[tuple[str, ...]]:
+        return sorted(tuple(said.id for said in one.row.notice.messages) for one in self.outbox.waiting(channel))
+
+    def next_id(self) -> str:
+        one, _ = self.outbox.next("a")
+        assert one is not None
+        return one.row.notice.id
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
+    one = await open_store()
+    yield one
+    await one.close()
+
+
+@pytest.fixture
+def bench(store: Store[IncidentRecord, OutboxRow]) -> Bench:
+    return Bench(store)
+
+
+def about(name: str, level: Level, number: int = 1, reason: Reason = Reason.FIRST, **more: object) -> Message:
+    return message(level, reason, incident=incident(level, id=name, key=account(name)), id=f"{name}.{number}", **more)
+
+
+async def test_critical_overtakes(bench: Bench) -> None:
+    await bench.add(about("A", Level.WARNING), about("B", Level.HIGH))
+    bench.wall.ms += 1000
+    await bench.add(about("C", Level.CRITICAL), about("D", Level.OK, reason=Reason.RESOLVED))
+    order = []
+    while len(bench.outbox):
+        one, _ = bench.outbox.next("a")
+        assert one is not None
+        order.append(one.row.notice.id)
+        await bench.outbox.apply(structs.replace(bench.outbox.plan([]), drop=(one.row.id,)))
+    assert order == ["C.1", "B.1", "A.1", "D.1"], "urgent first, good news last"
+
+
+async def test_what_was_refused_goes_last(bench: Bench) -> None:
+    await bench.add(about("A", Level.LIQUIDATION), about("B", Level.WARNING))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    await bench.outbox.postpone(one, attempted(one.row, "http_422", refused=True), 0.0)
+    assert bench.next_id() == "B.1", "one message that a receiver will not have must not stop all others"
+
+
+async def test_the_newest_state_replaces_the_waiting_one(bench: Bench) -> None:
+    await bench.add(about("A", Level.EMERGENCY), about("B", Level.HIGH))
+    bench.wall.ms += 60_000
+    await bench.add(about("A", Level.HIGH, 2, Reason.REPEAT_DUE, told_level=Level.EMERGENCY))
+    assert bench.said() == [("A.2",), ("B.1",)]
+    (row,) = [one.row for one in bench.outbox.waiting("a") if one.row.notice.id == "A.2"]
+    (said,) = row.notice.messages
+    assert (said.swallowed, said.swallowed_worst) == (1, Level.EMERGENCY), "the worsening that was never delivered is told"
+    assert said.told_level is Level.OK, "the receiver has heard nothing yet"
+    assert row.created_ms == T0, "it waits since the first"
+
+
+async def test_each_channel_merges_its_own(bench: Bench) -> None:
+    await bench.add(about("A", Level.HIGH), to=("a", "b"))
+    (one,) = bench.outbox.waiting("b")
+    await bench.outbox.apply(structs.replace(bench.outbox.plan([]), drop=(one.row.id,)))  # b took it
+    await bench.add(about("A", Level.CRITICAL, 2, Reason.WORSE, told_level=Level.HIGH), to=("a", "b"))
+    told = {name: [one.row.notice.messages[0] for one in bench.outbox.waiting(name)] for name in ("a", "b")}
+    assert [(said.swallowed, said.told_level) for said in told["a"]] == [(1, Level.OK)]
+    assert [(said.swallowed, said.told_level) for said in told["b"]] == [(0, Level.HIGH)]
+
+
+async def test_two_changes_of_one_batch_merge(bench: Bench) -> None:
+    await bench.add(about("A", Level.HIGH), about("A", Level.CRITICAL, 2, Reason.WORSE), about("A", Level.OK, 3, Reason.RESOLVED))
+    (one,) = bench.outbox.waiting("a")
+    (said,) = one.row.notice.messages
+    assert (said.id, said.swallowed, said.swallowed_worst) == ("A.3", 2, Level.CRITICAL)
+
+
+async def test_what_is_in_flight_is_left_alone(bench: Bench) -> None:
+    await bench.add(about("A", Level.HIGH))
+    (one,) = bench.outbox.waiting("a")
+    one.in_flight = True
+    await bench.add(about("A", Level.CRITICAL, 2, Reason.WORSE))
+    assert bench.said() == [("A.1",), ("A.2",)]
+
+
+async def test_a_replaced_row_does_not_come_back(bench: Bench) -> None:
+    await bench.add(about("A", Level.HIGH))
+    (one,) = bench.outbox.waiting("a")
+    change = bench.outbox.plan([(about("A", Level.CRITICAL, 2, Reason.WORSE), ("a",))])
+    await bench.outbox.apply(change)
+    await bench.outbox.postpone(one, attempted(one.row, "timeout"), 1.0)  # its attempt ends only now
+    assert bench.said() == [("A.2",)]
+
+
+async def test_many_go_out_in_short(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(24)), about("Z", Level.CRITICAL))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    summary = await bench.outbox.summarized("a", one, late_ms=60 * MINUTE, summary_above=20)
+    notice = summary.row.notice
+    assert notice.summary
+    assert notice.messages[0].id == "Z.1", "worst first"
+    assert (len(notice.messages), len(bench.outbox)) == (20, 6), "as many as a message holds, and nothing is lost"
+    assert await bench.outbox.summarized("a", summary, late_ms=60 * MINUTE, summary_above=2) is summary, "tried again as it was"
+
+
+@pytest.mark.parametrize(
+    ("waiting", "above", "summary", "why"),
+    [(20, 20, False, "up to the limit each says all"), (21, 20, True, "above it they would only scroll by")],
+)
+async def test_how_many_are_many(bench: Bench, waiting: int, above: int, summary: bool, why: str) -> None:
+    await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(waiting)))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    assert (await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=above)).row.notice.summary is summary, why
+
+
+async def test_what_is_too_late_goes_out_in_short(bench: Bench) -> None:
+    await bench.add(about("A", Level.CRITICAL), about("B", Level.WARNING))
+    bench.wall.ms += 61 * MINUTE
+    await bench.add(about("C", Level.HIGH, at_ms=bench.wall.ms))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    summary = await bench.outbox.summarized("a", one, late_ms=60 * MINUTE, summary_above=20)
+    assert [said.id for said in summary.row.notice.messages] == ["A.1", "B.1"]
+    assert ("C.1",) in bench.said(), "what is fresh is told in full"
+
+
+async def test_what_was_refused_spoils_no_summary(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(4)))
+    poison = bench.outbox.waiting("a")[0]
+    await bench.outbox.postpone(poison, attempted(poison.row, "http_422", refused=True), 0.0)
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    summary = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=2)
+    assert [said.id for said in summary.row.notice.messages] == ["A1.1", "A2.1", "A3.1"]
+    assert await bench.outbox.summarized("a", poison, late_ms=0, summary_above=0) is poison
+
+
+async def test_a_newer_state_leaves_the_summary(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(4)))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    before = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=2)
+    await bench.add(about("A2", Level.CRITICAL, 2, Reason.WORSE, told_level=Level.WARNING))
+    assert bench.said() == [("A0.1", "A1.1", "A3.1"), ("A2.2",)]
+    ids = {one.row.notice.id for one in bench.outbox.waiting("a")}
+    assert before.row.notice.id not in ids, "other content, other id: a receiver that merges by it would drop it"
+
+
+async def test_summaries_of_two_channels_have_two_ids(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(3)), to=("a", "b"))
+    ids = []
+    for channel in ("a", "b"):
+        one, _ = bench.outbox.next(channel)
+        assert one is not None
+        ids.append((await bench.outbox.summarized(channel, one, late_ms=MINUTE, summary_above=1)).row.notice.id)
+    assert ids[0] != ids[1]
+
+
+async def test_a_clock_that_is_set_moves_no_retry(bench: Bench) -> None:
+    await bench.add(about("A", Level.HIGH))
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    await bench.outbox.postpone(one, attempted(one.row, "timeout"), 2.0)
+    bench.wall.ms -= 3_600_000
+    assert bench.outbox.next("a") == (None, 2.0)
+    bench.clock.s += 2.0
+    assert bench.next_id() == "A.1"
+
+
+@pytest.mark.parametrize(
+    ("not_before_ms", "wait_s", "why"),
+    [
+        (0, 0.0, "what only our back-off delayed goes at once after a restart"),
+        (T0 + 291_000, 291.0, "what the receiver asked for holds across it"),
+        (T0 - 1, 0.0, "and is over when it is over"),
+    ],
+)
+async def test_after_a_restart(store: Store[IncidentRecord, OutboxRow], not_before_ms: int, wait_s: float, why: str) -> None:
+    row = row_of(Notice(id="A.1", messages=(about("A", Level.HIGH),)), "a", T0 - 5000, ("a",))
+    store._loaded = ([], [attempted(row, "http_429", not_before_ms=not_before_ms)])
+    bench = Bench(store)
+    one, due_s = bench.outbox.next("a")
+    assert (one is None) is bool(wait_s), why
+    assert due_s == wait_s, why
+    (waiting,) = bench.outbox.waiting("a")
+    assert bench.clock.s - waiting.since_s == 5.0, "it waits since before the restart"
+
+
+async def test_what_waited_for_a_channel_that_is_gone_is_adopted(store: Store[IncidentRecord, OutboxRow]) -> None:
+    store._loaded = ([], [row_of(Notice(id="A.1", messages=(about("A", Level.HIGH),)), "gone", T0, ("gone",))])
+    bench = Bench(store)
+    assert await bench.outbox.adopt_orphans("b") == 1
+    assert bench.said("b") == [("A.1",)]
+    assert await bench.outbox.adopt_orphans("b") == 0
