@@ -1,0 +1,26 @@
+"""The venues. What the app needs of one is the same for all."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from monitor.model.streams import Counters, StreamStatus
+from monitor.venues.base import KeyFinding
+
+
+class Venue(Protocol):
+    """One venue with its accounts: turns its protocol into events for as long as it runs."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def streams(self) -> Sequence[StreamStatus]: ...
+
+    @property
+    def counters(self) -> Counters: ...
+
+    async def check_keys(self) -> Sequence[KeyFinding]:
+        """What is wrong with the accounts' keys."""
+
+    async def run(self) -> None:
+        """Until it is cancelled; raises only on a bug."""

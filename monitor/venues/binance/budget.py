@@ -1,0 +1,68 @@
+"""The request weight that all calls from this address share, and the pauses that the venue orders."""
+
+import asyncio
+from collections.abc import Callable
+from enum import IntEnum
+
+from monitor.model.streams import Counters
+from monitor.venues.base import Fault, VenueError
+
+_MINUTE_MS = 60_000
+
+
+class Priority(IntEnum):
+    """Who goes on when the weight runs short: the figures of the accounts first."""
+
+    SNAPSHOT = 0  # snapshots, listen keys, the clock
+    TAKEOVER = 1  # prices while their stream is out
+    RELOAD = 2  # reference data
+
+
+class Budget:
+    """Weight used in the running minute: our own count, or the venue's where that is higher (others may share the address)."""
+
+    def __init__(self, now_ms: Callable[[], int], counters: Counters, *, limit: int, shares: dict[Priority, float]) -> None:
+        self._now_ms = now_ms
+        self._counters = counters
+        self._shares = shares
+        self.limit = limit
+        self._minute = 0
+        self._used = 0
+        self._blocked_until_ms = 0
+        self._blocked_by = Fault.RATE_LIMIT
+
+    def used(self) -> int:
+        minute = self._now_ms() // _MINUTE_MS
+        if minute != self._minute:
+            self._minute, self._used = minute, 0
+        return self._used
+
+    def observe(self, header: str | None) -> None:
+        """The venue's own count, from `X-MBX-USED-WEIGHT-1M`."""
+        if header is not None and header.isascii() and header.isdigit() and len(header) < 10:
+            self._used = max(self.used(), int(header))
+        self._counters.weight_used = self.used()
+
+    def block(self, reason: Fault, until_ms: int) -> None:
+        """No call at all before `until_ms`: who goes on after a 429 is banned."""
+        if until_ms > self._blocked_until_ms:
+            self._blocked_until_ms, self._blocked_by = until_ms, reason
+
+    async def admit(self, weight: int, priority: Priority) -> None:
+        """Returns when a call of this weight may be made, and charges it. Raises VenueError at once during an ordered pause."""
+        while True:
+            now_ms = self._now_ms()
+            if now_ms < self._blocked_until_ms:
+                raise VenueError(
+                    self._blocked_by,
+                    f"the venue ordered a pause of another {(self._blocked_until_ms - now_ms) / 1000:.0f} s",
+                    retryable=True,
+                    retry_at_ms=self._blocked_until_ms,
+                )
+            used = self.used()
+            if used == 0 or used + weight <= self._shares[priority] * self.limit:
+                self._used += weight
+                self._counters.weight_used = self._used
+                return
+            # To the next minute; the lower priorities a little later, so that the higher ones find it fresh.
+            await asyncio.sleep((_MINUTE_MS - now_ms % _MINUTE_MS) / 1000 + 0.05 + 0.5 * priority)

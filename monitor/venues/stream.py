@@ -1,0 +1,326 @@
+"""One supervised stream: dial, pump, watch for silence, back off, and replace a connection before it ends.
+
+Venue-neutral: an adapter gives a `Session` (one connection's life) and is told when no session delivers any more.
+"""
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from msgspec import Struct
+from structlog.typing import FilteringBoundLogger as Logger
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+# The library logs request lines at DEBUG, and ours hold listen keys. What matters we learn from its exceptions.
+_SILENT_LOGGER = logging.Logger("websockets.silent", level=logging.CRITICAL + 1)
+_STEP_BACK_MS = 60_000
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
+
+
+class StreamEnded(Exception):  # noqa: N818  the end of a connection is no error: each one ends
+    """A connection's life is over. `reason` is one of a few fixed words (a metric label), `detail` is for people."""
+
+    def __init__(self, reason: str, detail: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.retry_after_s = retry_after_s  # at least this long before the next try
+
+
+class StreamLimits(Struct, frozen=True, kw_only=True):
+    """Periods in seconds."""
+
+    open_timeout_s: float = 10.0
+    close_timeout_s: float = 2.0
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 10.0
+    frame_bytes_max: int = 4 << 20
+    backoff_min_s: float = 0.5
+    backoff_max_s: float = 30.0
+    settle_s: float = 30.0  # a connection that lived this long clears the back-off
+    rotate_after_s: float = 23 * 3600.0
+    rotate_jitter_s: float = 1800.0
+    overlap_s: float = 2.0
+
+
+class Backoff:
+    """Exponential with full jitter, without limit of tries."""
+
+    def __init__(self, min_s: float, max_s: float) -> None:
+        self._min_s = min_s
+        self._max_s = max_s
+        self._failures = 0
+
+    def next_s(self) -> float:
+        ceiling = min(self._max_s, self._min_s * 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        return random.uniform(self._min_s / 2, ceiling)
+
+    def reset(self) -> None:
+        self._failures = 0
+
+
+class AttemptBudget:
+    """At most `limit` connection attempts in any `window_s`, over all streams that share an address."""
+
+    def __init__(self, limit: int, window_s: float) -> None:
+        self._limit = limit
+        self._window_s = window_s
+        self._at: deque[float] = deque()
+
+    async def take(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            while self._at and self._at[0] <= now - self._window_s:
+                self._at.popleft()
+            if len(self._at) < self._limit:
+                self._at.append(now)
+                return
+            await asyncio.sleep(self._at[0] + self._window_s - now + random.uniform(0, 1))
+
+
+@asynccontextmanager
+async def dial(url: str, limits: StreamLimits, tls: ssl.SSLContext | None) -> AsyncIterator[ClientConnection]:
+    """An open connection; `wss:` is never tried without TLS. What fails in the dial is a StreamEnded."""
+    try:
+        async with connect(
+            url,
+            ssl=tls if url.startswith("wss:") else None,
+            logger=_SILENT_LOGGER,
+            compression=None,  # the venues send none worth its memory per connection
+            max_size=limits.frame_bytes_max,
+            open_timeout=limits.open_timeout_s,
+            close_timeout=limits.close_timeout_s,
+            ping_interval=limits.ping_interval_s,
+            ping_timeout=limits.ping_timeout_s,
+        ) as connection:
+            yield connection
+    except InvalidStatus as exc:
+        status = exc.response.status_code
+        raise StreamEnded(f"http_{status // 100}xx", f"the stream's address answered HTTP {status}") from None
+    except ssl.SSLError as exc:
+        raise StreamEnded("tls", f"TLS failed: {exc.reason or type(exc).__name__}") from None
+    except socket.gaierror:
+        raise StreamEnded("dns", "the stream's host name was not resolved") from None
+    except (TimeoutError, OSError, WebSocketException) as exc:  # TimeoutError first in meaning, but it is an OSError too
+        reason = "timeout" if isinstance(exc, TimeoutError) else "network"
+        raise StreamEnded(reason, f"could not connect: {type(exc).__name__}") from None
+
+
+def _closed(exc: ConnectionClosed) -> StreamEnded:
+    frame = exc.rcvd or exc.sent
+    code = 1006 if frame is None else int(frame.code)
+    label = str(code) if code in _CLOSE_CODES else "other"
+    return StreamEnded(f"close_{label}", f"the connection closed with code {code}")
+
+
+class Watch:
+    """How long a stream may bring nothing new. A wrong route accepts us and stays silent, so the clock starts with the dial."""
+
+    def __init__(self, name: str, *, first_s: float, fault_s: float, end_s: float, on_fault: Callable[[float], None]) -> None:
+        self._name = name  # with its route: a silent route is a configuration error as often as an outage
+        self._first_s = first_s
+        self._fault_s = fault_s
+        self._end_s = end_s
+        self._on_fault = on_fault
+        self._last = asyncio.get_running_loop().time()
+        self._had_data = False
+        self._told = False
+
+    def beat(self, now: float) -> None:
+        self._last = now
+        self._had_data = True
+        self._told = False
+
+    def deadline(self) -> float:
+        if not self._had_data:
+            return self._last + self._first_s
+        return self._last + (self._end_s if self._told else self._fault_s)
+
+    def expired(self, now: float) -> None:
+        """At the first deadline tell, at the second end. Raises StreamEnded."""
+        silent_s = now - self._last
+        if not self._had_data:
+            raise StreamEnded("no_first_frame", f"connected to {self._name}, but nothing came for {silent_s:.1f} s")
+        if silent_s >= self._end_s:
+            raise StreamEnded("silent", f"nothing new on {self._name} for {silent_s:.1f} s")
+        self._told = True
+        self._on_fault(silent_s)
+
+
+class EventTime:
+    """Does the venue's event time move on? A feed that repeats itself while its socket lives is dead."""
+
+    def __init__(self, newest_ms: int = 0) -> None:
+        self.newest_ms = newest_ms
+
+    def moved(self, event_time_ms: int) -> bool:
+        """A step back by minutes means that the venue's clock was set (or once ran ahead): it is followed, and counts from the next."""
+        if event_time_ms < self.newest_ms - _STEP_BACK_MS:
+            self.newest_ms = event_time_ms
+            return False
+        moved = event_time_ms > self.newest_ms
+        self.newest_ms = max(self.newest_ms, event_time_ms)
+        return moved
+
+
+async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], watch: Watch | None = None) -> NoReturn:
+    """Hand every frame to `receive`, in order, until the connection ends (StreamEnded). True: it was new data."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout_at(watch.deadline() if watch else None):
+                frame = await connection.recv(decode=False)  # text as bytes: no copy through str
+        except ConnectionClosed as exc:
+            raise _closed(exc) from None
+        except TimeoutError:
+            fresh = False
+        else:
+            fresh = receive(frame)
+        if watch is None:
+            continue
+        now = loop.time()
+        if fresh:
+            watch.beat(now)
+        elif now >= watch.deadline():
+            watch.expired(now)
+
+
+class Session:
+    """One connection, from the dial to its end."""
+
+    def __init__(self) -> None:
+        self.ready_at: float | None = None  # loop time of the moment it could carry the stream alone
+        self.replace_wanted = False  # alive, but a fresh one should take over
+        self.changed: Callable[[], None] = lambda: None  # set by the supervisor
+
+    def set_ready(self) -> None:
+        if self.ready_at is None:
+            self.ready_at = asyncio.get_running_loop().time()
+            self.changed()
+
+    def want_replacement(self) -> None:
+        self.replace_wanted = True
+        self.changed()
+
+    async def run(self) -> None:
+        """Until the connection's end: raises StreamEnded."""
+        raise NotImplementedError
+
+
+class _Live(Struct, eq=False):
+    session: Session
+    task: asyncio.Task[StreamEnded]
+
+    def ended(self) -> StreamEnded | None:
+        return self.task.result() if self.task.done() else None
+
+
+class Supervisor:
+    """Keeps one stream alive for ever: one connection, and a second only while it takes over (make before break)."""
+
+    def __init__(
+        self,
+        open_session: Callable[[], Session],
+        went_down: Callable[[StreamEnded], None],  # no session delivers: a gap begins
+        rotated: Callable[[], None],  # handed over without a gap
+        limits: StreamLimits,
+        attempts: AttemptBudget,
+        log: Logger,
+    ) -> None:
+        self._open_session = open_session
+        self._went_down = went_down
+        self._rotated = rotated
+        self._limits = limits
+        self._attempts = attempts
+        self._log = log
+        self._backoff = Backoff(limits.backoff_min_s, limits.backoff_max_s)
+        self._changed = asyncio.Event()
+
+    async def run(self) -> NoReturn:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            current = await self._start(group)
+            spare: _Live | None = None
+            rotate_at = self._rotation()
+            while True:
+                if spare is not None and (ended := spare.ended()):
+                    spare = None
+                    rotate_at = loop.time() + self._pause_s(ended)
+                    self._log.warning("stream_rotation_failed", reason=ended.reason, detail=ended.detail)
+                if ended := current.ended():
+                    self._settle(current)
+                    if spare is not None:  # it was on its way already
+                        current, spare = spare, None
+                        if current.session.ready_at is None:
+                            self._lost(ended)
+                        else:
+                            self._rotated()
+                    else:
+                        self._lost(ended)
+                        await asyncio.sleep(self._pause_s(ended))
+                        current = await self._start(group)
+                    rotate_at = self._rotation()
+                elif spare is not None and spare.session.ready_at is not None:
+                    await asyncio.sleep(self._limits.overlap_s)  # both deliver: what is on its way on the old one still counts
+                    if spare.task.done():
+                        continue
+                    current.task.cancel()
+                    self._settle(current)
+                    current, spare = spare, None
+                    rotate_at = self._rotation()
+                    self._rotated()
+                elif spare is None and (loop.time() >= rotate_at or current.session.replace_wanted):
+                    current.session.replace_wanted = False
+                    spare = await self._start(group)
+                else:
+                    await self._wait(rotate_at if spare is None else None)
+
+    async def _start(self, group: asyncio.TaskGroup) -> _Live:
+        await self._attempts.take()
+        session = self._open_session()
+        session.changed = self._changed.set
+        task = group.create_task(_life(session))
+        task.add_done_callback(lambda _: self._changed.set())
+        return _Live(session, task)
+
+    async def _wait(self, until: float | None) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    def _lost(self, ended: StreamEnded) -> None:
+        self._log.warning("stream_down", reason=ended.reason, detail=ended.detail)
+        self._went_down(ended)
+
+    def _pause_s(self, ended: StreamEnded) -> float:
+        return max(ended.retry_after_s, self._backoff.next_s())
+
+    def _settle(self, live: _Live) -> None:
+        """Only a connection that delivered for a while was a success; one that opens and drops keeps the back-off growing."""
+        ready_at = live.session.ready_at
+        if ready_at is not None and asyncio.get_running_loop().time() - ready_at >= self._limits.settle_s:
+            self._backoff.reset()
+
+    def _rotation(self) -> float:
+        limits = self._limits
+        return asyncio.get_running_loop().time() + limits.rotate_after_s - random.uniform(0, limits.rotate_jitter_s)
+
+
+async def _life(session: Session) -> StreamEnded:
+    try:
+        await session.run()
+    except StreamEnded as ended:
+        return ended
+    return StreamEnded("ended", "the connection ended")
