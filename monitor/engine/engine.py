@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.engine.guarantee import GuaranteeScheme
 from monitor.engine.joint import JointScheme
 from monitor.engine.market import NEVER
 from monitor.engine.scheme import SAFE_HEALTH, AccountSetup, Scheme, ended
@@ -14,7 +15,7 @@ from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.rules import RuleBook
 
 # How a venue's margin works. A venue with a scheme that is here needs only its line.
-SCHEMES: dict[str, type[Scheme]] = {"binance_usdm": JointScheme}
+SCHEMES: dict[str, type[Scheme]] = {"binance_usdm": JointScheme, "htx_coin_futures": GuaranteeScheme}
 
 
 class Engine:

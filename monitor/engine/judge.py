@@ -1,20 +1,24 @@
 """Applies the rules to the book: figures and previous levels in, verdicts out. Accounts with equal rules are judged together."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
-from monitor.engine.columns import FloatColumn, IntColumn, LevelColumn
+from monitor.engine.columns import BoolColumn, FloatColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Gauge, Verdict, verdict
+from monitor.engine.market import NEVER
 from monitor.engine.pools import AccountPools, PoolBook, Rows
 from monitor.margin import joint
+from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules import RuleBook
 from monitor.rules.base import LadderRule
-from monitor.rules.health import HealthRule, MarginRatioRule
+from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
+from monitor.rules.settlement import SettlementRule
 from monitor.rules.trust import StaleRule
 
-RATIO_RULES = ("health", "margin_ratio")
+RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")
 
 
 class Judge:
@@ -43,16 +47,31 @@ class Judge:
         verdicts = []
         for name in RATIO_RULES:
             for rule, rows in self._pool_groups(name, account):
-                assert isinstance(rule, HealthRule | MarginRatioRule)
                 gauge = self._pool_gauge(name)
-                equity, requirement = p.equity[rows], p.requirement[rows]
-                level = rule.judge(equity, requirement, gauge.known[rows])
-                unknown = np.isnan(equity) | np.isnan(requirement)
-                changed = gauge.take(rows, level, keep=unknown, may_improve=p.may_improve[rows], blind=p.blind[rows])
+                level, value, unknown = self._ratio_level(rule, rows, gauge.known[rows])
+                keep = unknown | (p.held_ms[rows] != NEVER)
+                changed = gauge.take(rows, level, keep=keep, may_improve=p.may_improve[rows], blind=p.blind[rows])
                 if len(changed):
-                    ratio = joint.health if name == "health" else joint.margin_ratio
-                    verdicts += self._verdicts(rule, gauge, rows, changed, ratio(equity, requirement), pools=rows)
+                    verdicts += self._verdicts(rule, gauge, rows, changed, value(), pools=rows)
         return verdicts
+
+    def _ratio_level(
+        self, rule: LadderRule, rows: Rows, was: LevelColumn
+    ) -> tuple[LevelColumn, Callable[[], FloatColumn], BoolColumn]:
+        """(level, how to compute what was judged, where it is unknown) by pool."""
+        p = self._book.pools
+        equity, requirement = p.equity[rows], p.requirement[rows]
+        match rule:
+            case HealthRule():
+                level, value = rule.judge(equity, requirement, was), partial(joint.health, equity, requirement)
+            case MarginRatioRule():
+                level, value = rule.judge(equity, requirement, was), partial(joint.margin_ratio, equity, requirement)
+            case GuaranteeAssetRatioRule():
+                used, factor = p.used[rows], p.factor[rows]
+                level, value = rule.judge(equity, used, factor, was), partial(guarantee_asset_ratio, equity, used, factor)
+            case _:
+                raise TypeError(f"not a rule on a ratio: {rule.name}")
+        return level, value, np.isnan(equity) | np.isnan(requirement)
 
     # -------------------------------------------------------------- trust
 
@@ -79,6 +98,17 @@ class Judge:
             level = rule.judge(age_s[rows], gauge.known[rows])
             changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
             verdicts += self._verdicts(rule, gauge, rows, changed, age_s[rows], pools=rows, subject="an input of the pool")
+        return verdicts
+
+    def deliveries(self, minutes: FloatColumn) -> list[Verdict]:
+        """Pools that lose a lock by a delivery in so many minutes; +inf: none."""
+        verdicts = []
+        for rule, rows in self._pool_groups("settlement", None):
+            assert isinstance(rule, SettlementRule)
+            gauge = self._pool_gauge(rule.name)
+            level = rule.judge(minutes[rows], gauge.known[rows])
+            changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
+            verdicts += self._verdicts(rule, gauge, rows, changed, minutes[rows], pools=rows)
         return verdicts
 
     def accounts_age(self, subject: str, what: str, age_ms: IntColumn) -> list[Verdict]:
@@ -121,7 +151,7 @@ class Judge:
                 was = Level(int(gauge.level[row]))
                 if was > Level.OK:
                     gauge.level[row] = Level.UNKNOWN
-                    worse = Worse.DOWN if name == "health" else Worse.UP
+                    worse = Worse.UP if name == "margin_ratio" else Worse.DOWN
                     text = f"{name.replace('_', ' ')} is UNKNOWN: the data are too old"
                     verdicts.append(Verdict(gauge.key_of(row), int(row), Level.UNKNOWN, was, np.nan, None, text, worse))
         return verdicts

@@ -8,11 +8,21 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from monitor.model.events import AccountSnapshot, AccountUpdate, Balance, LeverageChanged, Mode, Position
+from monitor.model.events import (
+    AccountSnapshot,
+    AccountUpdate,
+    Balance,
+    CoinBalance,
+    CoinSnapshot,
+    CoinUpdate,
+    LeverageChanged,
+    Mode,
+    Position,
+)
 
 Leg = tuple[str, str]  # symbol, side
 Key = TypeVar("Key", str, Leg)
-Row = TypeVar("Row", Balance, Position)
+Row = TypeVar("Row", Balance, CoinBalance, Position)
 
 # A row may claim to be newer than the answer for ever only if the venue's two clocks disagree: then the answer wins at last.
 HEAL_MS = 60_000
@@ -36,8 +46,8 @@ class Ledger:
         self.open_order_margins = dict(event.open_order_margins)
         balances = {row.asset: row for row in event.balances}
         legs = {(row.symbol, row.side): row for row in event.positions}
-        self.rows_older += _merge(self.balances, balances, event.as_of_ms)
-        self.rows_older += _merge(self.positions, legs, event.as_of_ms)
+        self.rows_older += merge(self.balances, balances, event.as_of_ms)
+        self.rows_older += merge(self.positions, legs, event.as_of_ms)
         for asset in self.balances.keys() - balances.keys():
             version_ms = self.balances[asset].version_ms
             if version_ms <= event.as_of_ms:
@@ -71,7 +81,43 @@ class Ledger:
         return (position for position in self.positions.values() if position.quantity)
 
 
-def _merge(ours: dict[Key, Row], theirs: dict[Key, Row], as_of_ms: int) -> int:
+class CoinLedger:
+    """One account of coin-margined futures: a balance per coin, legs by contract and direction."""
+
+    def __init__(self) -> None:
+        self.balances: dict[str, CoinBalance] = {}
+        self.positions: dict[Leg, Position] = {}
+        self.rows_older = 0
+
+    def take_snapshot(self, event: CoinSnapshot) -> list[Leg]:
+        """Returns the legs of the coin, those that it closed included."""
+        coin = event.balance.coin
+        legs = {(row.symbol, row.side): row for row in event.positions}
+        self.rows_older += merge(self.balances, {coin: event.balance}, event.as_of_ms)
+        self.rows_older += merge(self.positions, legs, event.as_of_ms)
+        of_coin = [leg for leg, position in self.positions.items() if position.margin_asset == coin]
+        for leg in of_coin:
+            if leg not in legs and self.positions[leg].version_ms <= event.as_of_ms:
+                self.positions[leg] = flat(self.positions[leg])
+        return of_coin
+
+    def take_update(self, event: CoinUpdate) -> list[Leg]:
+        """Returns the legs that it touched."""
+        for balance in event.balances:
+            known = self.balances.get(balance.coin)
+            if known is None or balance.version_ms >= known.version_ms:
+                self.balances[balance.coin] = balance
+        touched = []
+        for position in event.positions:
+            leg = (position.symbol, position.side)
+            held = self.positions.get(leg)
+            if held is None or position.version_ms >= held.version_ms:
+                self.positions[leg] = position
+                touched.append(leg)
+        return touched
+
+
+def merge(ours: dict[Key, Row], theirs: dict[Key, Row], as_of_ms: int) -> int:
     """Takes over what supersedes ours; returns how many rows differed and were older."""
     older = 0
     for key, row in theirs.items():

@@ -18,8 +18,14 @@ UNIT = 0  # asset row of a pool that counts in its own asset: its rates are 1 an
 class Symbols(Columns):
     """price: NaN until the first one. event_ms: the venue's clock; seen_ms: ours, when the event time last advanced."""
 
-    new_row = {"price": (np.float64, np.nan), "event_ms": (np.int64, NEVER), "seen_ms": (np.int64, NEVER)}  # noqa: RUF012
+    new_row = {  # noqa: RUF012
+        "price": (np.float64, np.nan),
+        "mark": (np.float64, np.nan),  # where `price` is another one
+        "event_ms": (np.int64, NEVER),
+        "seen_ms": (np.int64, NEVER),
+    }
     price: FloatColumn
+    mark: FloatColumn
     event_ms: IntColumn
     seen_ms: IntColumn
 
@@ -116,6 +122,20 @@ class Market:
         symbols.event_ms[index] = event_ms
         symbols.seen_ms[fresh] = now_ms
         return len(index) > 0
+
+    def set_marks(self, event: Prices) -> None:
+        """Mark prices beside the prices that margin is computed with."""
+        for row in event.rows:
+            symbol = self.symbol_rows.get(row.symbol, FLAT)
+            if symbol != FLAT and 0 < row.price < np.inf:
+                self.symbols.mark[symbol] = row.price
+
+    def set_indexes(self, event: Prices) -> None:
+        """Index prices of coins, in USD: for amounts in USD, not for margin."""
+        for row in event.rows:
+            known = self.last_rates.get(row.symbol)
+            if 0 < row.price < np.inf and (known is None or row.event_time_ms >= known.event_time_ms):
+                self.last_rates[row.symbol] = AssetRate(row.symbol, row.price, row.price, row.price, row.event_time_ms)
 
     def _rows_of(self, names: list[str]) -> IndexColumn:
         """Symbol rows of a frame, −1 for unknown ones. The venue sends the same symbols in the same order each second."""

@@ -23,6 +23,8 @@ class Pools(Columns):
         "equity": (np.float64, np.nan),
         "requirement": (np.float64, np.nan),
         "initial": (np.float64, np.nan),
+        "used": (np.float64, 0.0),  # margin in use, where the requirement is a factor of it
+        "factor": (np.float64, np.nan),
         "bound": (np.float64, np.nan),  # joint.withdrawable_bound now
         "bound_at_answer": (np.float64, np.nan),
         "venue_equity": (np.float64, np.nan),
@@ -36,11 +38,14 @@ class Pools(Columns):
         "active": (np.bool_, False),  # holds a position or a wallet
         "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
         "blind": (np.bool_, False),  # so old that nothing is known
+        "held_ms": (np.int64, NEVER),  # since when its alerts are held, as the venue settles
     }
     account: IndexColumn  # place of the account in JointBook.accounts
     equity: FloatColumn
     requirement: FloatColumn
     initial: FloatColumn
+    used: FloatColumn
+    factor: FloatColumn
     bound: FloatColumn
     bound_at_answer: FloatColumn
     venue_equity: FloatColumn
@@ -54,6 +59,7 @@ class Pools(Columns):
     active: BoolColumn
     may_improve: BoolColumn
     blind: BoolColumn
+    held_ms: IntColumn
 
 
 class AccountPools:

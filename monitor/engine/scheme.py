@@ -20,6 +20,7 @@ from monitor.rules import RuleBook
 from monitor.rules.occurrences import OccurrenceRule
 
 START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
+HOLD_MAX_MS = 300_000  # alerts of a coin that settles are held so long; then it is UNKNOWN
 SAFE_HEALTH = 1.5  # levers say how to be back here
 RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")  # their messages say why, and what to do
 
@@ -218,7 +219,9 @@ class Scheme(ABC):
         age = np.where(fresh_ms == NEVER, 0, self.now_ms - fresh_ms)
         trusted = np.array([not trust.why_not for trust in self.trust.values()])[account]
         pools.may_improve[rows] = trusted & (age <= self.improve_ms[account])
-        pools.blind[rows] = (age >= self.unknown_ms[account]) & pools.active[rows]
+        held_ms = pools.held_ms[rows]
+        held_too_long = (held_ms != NEVER) & (self.now_ms - held_ms >= HOLD_MAX_MS)
+        pools.blind[rows] = ((age >= self.unknown_ms[account]) | held_too_long) & pools.active[rows]
 
     # -------------------------------------------------------------- words
 
@@ -238,7 +241,7 @@ class Scheme(ABC):
             at_ms=self.now_ms,
             summary=verdict.summary,
             worse=verdict.worse,
-            value=None if np.isnan(verdict.value) else verdict.value,
+            value=verdict.value if np.isfinite(verdict.value) else None,
             limit=verdict.limit,
             figures=self.figures(row, levels) if row >= 0 else None,
             causes=self.explain.causes(row) if row >= 0 and verdict.key.rule in RATIO_RULES else (),

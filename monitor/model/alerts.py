@@ -104,6 +104,6 @@ class ChannelStatus(Struct, kw_only=True):
     kind: str  # "slack", "telegram", "webhook"
     pending: int = 0
     oldest_ms: int | None = None  # created_ms of the oldest message that waits
-    broken: str = ""  # why it is given up, until the next success or restart
+    broken: str = ""  # why it takes no messages, until the next success
     results: dict[str, int] = field(default_factory=dict)  # "sent", "retry", "failed"
     last_sent_ms: int | None = None

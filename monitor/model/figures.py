@@ -47,6 +47,21 @@ class PositionFigures(Struct, frozen=True, kw_only=True):
     liquidation_price: float | None  # None: none, or unknown (then `PoolFigures.unknown` says so)
 
 
+class GuaranteeFigures(Struct, frozen=True, kw_only=True):
+    """What a pool of coin-margined futures has beside the common figures. Amounts in the coin, ratios fractions."""
+
+    unrealized_pnl: float | None
+    used_margin: float | None  # position margin after locking, without frozen margin
+    margin_frozen: float  # of open orders
+    locked_same: float | None  # margin locked between long and short of one contract
+    locked_cross: float | None  # and between different contracts
+    net_position: float | None  # contracts, what the tier of the adjustment factor goes by
+    adjustment_factor: float | None
+    price_factor_to_liquidation: float | None  # all last prices × this liquidate the pool
+    guarantee_asset_ratio_at_mark: float | None  # the venue liquidates only where this is ≤ 0 too
+    venue: dict[str, float]  # the venue's own figures by their names in the venue's answers
+
+
 class PoolFigures(Struct, frozen=True, kw_only=True):
     """One pool at one moment. Amounts in `unit`; ratios are fractions.
 
@@ -72,6 +87,7 @@ class PoolFigures(Struct, frozen=True, kw_only=True):
     venue_equity: float | None = None  # the venue's own, at its last answer
     venue_requirement: float | None = None
     venue_withdrawable: float | None = None
+    guarantee: GuaranteeFigures | None = None  # coin-margined futures only
     assets: tuple[AssetFigures, ...] = ()
     positions: tuple[PositionFigures, ...] = ()
     unknown: tuple[str, ...] = ()  # why a figure is None

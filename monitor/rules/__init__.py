@@ -3,8 +3,9 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
-from monitor.rules.health import HealthRule, MarginRatioRule
+from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
 from monitor.rules.occurrences import ModeChangeRule, TierChangeRule, VenueCallRule
+from monitor.rules.settlement import SettlementRule
 from monitor.rules.trust import ReconcileRule, StaleRule
 
 
@@ -15,6 +16,10 @@ class RuleBook(BaseModel):
 
     health: HealthRule = Field(HealthRule(), description="equity ÷ maintenance margin")
     margin_ratio: MarginRatioRule = Field(MarginRatioRule(), description="maintenance margin ÷ equity")
+    guarantee_asset_ratio: GuaranteeAssetRatioRule = Field(
+        GuaranteeAssetRatioRule(), description="HTX: equity ÷ used margin − adjustment factor"
+    )
+    settlement: SettlementRule = Field(SettlementRule(), description="HTX: a delivery ahead while opposite periods are locked")
     collateral_rate: CollateralRateRule = Field(CollateralRateRule(), description="USD rate of a collateral asset moves")
     premium: PremiumRule = Field(PremiumRule(), description="a stablecoin above its dollar")
     asset_mix: AssetMixRule = Field(AssetMixRule(), description="share of an asset off its target")

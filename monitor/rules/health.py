@@ -62,3 +62,28 @@ class MarginRatioRule(LadderRule):
         if level <= Level.OK or limit is None:
             return f"margin ratio {value:.1%} is clear of its limits"
         return f"margin ratio {value:.1%} is at or above {limit:.1%}"
+
+
+class GuaranteeAssetRatioRule(LadderRule):
+    """HTX: equity ÷ used margin − adjustment factor. At or below 0 the venue liquidates; nearness is told by `health`,
+    because 0.04 at 20x is as near as 0.01 at 5x."""
+
+    name: ClassVar[str] = "guarantee_asset_ratio"
+    worse: ClassVar[Worse] = Worse.DOWN
+    limits_fall: ClassVar[bool] = True
+
+    liquidation: float | None = Field(0.0, description="guarantee-asset ratio, a fraction: the venue liquidates here")
+    hysteresis: float = Field(0.04, ge=0, lt=1, description="clears this fraction of the adjustment factor above the limit")
+
+    def judge(self, equity: Array, used: Array, factor: Array, was: Levels) -> Levels:
+        """ratio ≤ limit, multiplied out: equity ≤ (limit + factor) × used."""
+        return self.climb(
+            lambda limit: (used > 0) & (equity <= (limit + factor * (1 + AT_LIMIT)) * used),
+            lambda limit: (used > 0) & (equity <= (limit + factor * (1 + self.hysteresis)) * used),
+            was,
+        )
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"guarantee-asset ratio {value:.2%} is clear of its limits"
+        return f"guarantee-asset ratio {value:.2%} is at or below {limit:.2%}"

@@ -163,7 +163,7 @@ class EventTime:
         self.newest_ms = newest_ms
 
     def moved(self, event_time_ms: int) -> bool:
-        """A step back by minutes means that the venue's clock was set (or once ran ahead): it is followed, and counts from the next."""
+        """A step back by minutes means that the venue's clock was set, or once ran ahead: followed, and the next step counts."""
         if event_time_ms < self.newest_ms - _STEP_BACK_MS:
             self.newest_ms = event_time_ms
             return False

@@ -1,21 +1,33 @@
 """Every host, route, period and limit of the Binance USDⓈ-M adapter."""
 
-from pydantic import BaseModel, Field
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
 
 from monitor.venues.stream import StreamLimits
+
+_HTTP = r"^https?://[^/?#\s]+$"
+_WS = r"^wss?://[^/?#\s]+$"
+_ROUTE = r"^(/[A-Za-z0-9._-]+)*$"
 
 
 class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     """The defaults are the live venue. Periods are in seconds, weights in the venue's own request weight."""
 
     # -------------------------------------------------------------- hosts and routes
-    rest: str = Field("https://fapi.binance.com", description="base URL of the futures REST interface")
+    rest: str = Field("https://fapi.binance.com", pattern=_HTTP, description="base URL of the futures REST interface")
     spot: str = Field(
-        "https://api.binance.com", description="base URL of the spot host; only the key-permission check goes there"
+        "https://api.binance.com",
+        pattern=_HTTP,
+        description="base URL of the spot host; only the key-permission check goes there",
     )
-    streams: str = Field("wss://fstream.binance.com", description="base URL of the WebSocket streams, without route")
-    market_route: str = Field("/market", description="route of the market streams; empty for hosts without routes")
-    private_route: str = Field("/private", description="route of the user streams; empty for hosts without routes")
+    streams: str = Field("wss://fstream.binance.com", pattern=_WS, description="base URL of the WebSocket streams, without route")
+    market_route: str = Field(
+        "/market", pattern=_ROUTE, description="route of the market streams; empty for hosts without routes"
+    )
+    private_route: str = Field(
+        "/private", pattern=_ROUTE, description="route of the user streams; empty for hosts without routes"
+    )
     mark_price_stream: str = Field("!markPrice@arr@1s", description="stream of the mark prices of all symbols")
     asset_index_stream: str = Field("!assetIndex@arr", description="stream of the USD rates of the collateral assets")
     contract_info_stream: str = Field("!contractInfo", description="stream of listings, status and bracket changes")
@@ -83,6 +95,16 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     ban_default_s: float = Field(120, gt=0, description="seconds of pause after HTTP 418 that names no end")
     limit_default_s: float = Field(30, gt=0, description="seconds of pause after HTTP 429 that names no end")
     firewall_s: float = Field(300, gt=0, description="seconds of pause after HTTP 403 of the web firewall")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.rotate_jitter_s >= self.rotate_after_s:
+            raise ValueError("rotate_jitter_s must be smaller than rotate_after_s")
+        if self.backoff_min_s > self.backoff_max_s:
+            raise ValueError("backoff_min_s must not be larger than backoff_max_s")
+        if self.fault_s > self.silence_s:
+            raise ValueError("fault_s must not be larger than silence_s")
+        return self
 
     def market_url(self) -> str:
         names = (self.mark_price_stream, self.asset_index_stream, self.contract_info_stream)

@@ -1,0 +1,164 @@
+"""HTX coin-margined delivery futures inside the engine: how its events move the book, and what is said about them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monitor.engine.gauge import Verdict
+from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
+from monitor.engine.guarantee_explain import GuaranteeExplainer
+from monitor.engine.judge import Judge
+from monitor.engine.market import NEVER, Market
+from monitor.engine.scheme import AccountSetup, Scheme
+from monitor.margin.guarantee import guarantee_asset_ratio
+from monitor.model.alerts import Incident, IncidentKey, Transition
+from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement
+from monitor.model.figures import Array
+from monitor.rules import RuleBook
+
+MINUTE_MS = 60_000
+
+
+class GuaranteeScheme(Scheme):
+    """Inverse contracts margined in their coin; margin by the last price."""
+
+    price_feed = "last price"
+    book: GuaranteeBook
+
+    def __init__(
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+    ) -> None:
+        super().__init__(name, accounts, venue_rules, restored)
+        self.market = Market(name)
+        self.book = GuaranteeBook(self.market, [account.alias for account in accounts])
+        self.judge = Judge(self.book, self.rules, restored)
+        self.explain = GuaranteeExplainer(self.book)
+
+    def folds(self) -> dict[type, Callable[[Any], list[Transition]]]:
+        return {
+            Prices: self._prices,
+            Instruments: self._instruments,
+            GuaranteeTables: self._tables,
+            Settlement: self._settlement,
+            CoinSnapshot: self._snapshot,
+            CoinUpdate: self._update,
+        }
+
+    def guarantee_asset_ratio(self) -> Array:
+        p = self.book.pools
+        return guarantee_asset_ratio(p.equity, p.used, p.factor)
+
+    # -------------------------------------------------------------- market
+
+    def _prices(self, event: Prices) -> list[Transition]:
+        match event.kind:
+            case PriceKind.LAST:
+                if not self.market.set_prices(event, self.now_ms):
+                    return []
+                self.book.revalue()
+                return self._dress(self.judge.ratios())
+            case PriceKind.MARK:
+                self.market.set_marks(event)
+            case PriceKind.INDEX:
+                self.market.set_indexes(event)
+        return []
+
+    def _instruments(self, event: Instruments) -> list[Transition]:
+        self.market.set_instruments(event)
+        self.book.replace_all()
+        self.book.revalue()
+        return self._dress(self.judge.ratios())
+
+    def _tables(self, event: GuaranteeTables) -> list[Transition]:
+        before = self._health()
+        changed = self.book.set_tables(event)
+        self.book.revalue()
+        said = self._dress(self.judge.ratios())
+        used = self.book.pools.used
+        for coin in sorted(changed):
+            rows = [row for row, key in enumerate(self.book.pool_keys) if key.pool == coin and used[row] > 0]
+            said += self._table_changed(rows, coin, f"the venue changed the margin tables of {coin}", before)
+        return said
+
+    def _settlement(self, event: Settlement) -> list[Transition]:
+        """While a coin settles its alerts are held; afterwards everything of it is judged again."""
+        p = self.book.pools
+        for row, key in enumerate(self.book.pool_keys):
+            if key.pool == event.coin:
+                held = p.held_ms[row] != NEVER
+                p.held_ms[row] = NEVER if not event.running else p.held_ms[row] if held else self.now_ms
+        self._mark_trust(np.arange(len(p)))
+        return [] if event.running else self._dress(self.judge.ratios())
+
+    # -------------------------------------------------------------- account
+
+    def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
+        account, trust = self.book.accounts[event.account], self.trust[event.account]
+        first = trust.snapshot_ms == NEVER
+        before = self._leverage(account, event.balance.coin)
+        self.book.take_snapshot(event)
+        trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
+        said = self._dress(self.judge.reconciled(account))
+        if first:
+            said += self._gone(event.account)
+        return said + self._moved(account, {event.balance.coin: before})
+
+    def _update(self, event: CoinUpdate) -> list[Transition]:
+        account = self.book.accounts[event.account]
+        before = {balance.coin: self._leverage(account, balance.coin) for balance in event.balances}
+        self.book.take_update(event)
+        return self._moved(account, before)
+
+    def _moved(self, account: CoinAccount, leverage_before: Mapping[str, float]) -> list[Transition]:
+        said = self._account_moved(account.alias)
+        for coin, before in leverage_before.items():
+            after = self._leverage(account, coin)
+            if not np.isnan(before) and after != before:
+                text = f"leverage of {coin} is now {after:g}x, was {before:g}x"
+                said += self._happened(self.rules[account.alias].mode_change, account.alias, coin, "leverage", text)
+        return said
+
+    def _leverage(self, account: CoinAccount, coin: str) -> float:
+        row = account.pools.get(coin)
+        return float("nan") if row is None else float(self.book.pools.leverage[row])
+
+    # -------------------------------------------------------------- time
+
+    def _time(self) -> list[Verdict]:
+        return super()._time() + self._deliveries()
+
+    def _deliveries(self) -> list[Verdict]:
+        """Deliveries ahead that break a lock between periods, with what that does to the margin."""
+        book, contracts = self.book, self.book.contracts
+        p = book.pools
+        if not (p.cross > 0).any():
+            minutes = np.full(len(p), np.inf)
+            return self.judge.deliveries(minutes)
+        due_ms = np.array([self._delivery_ms(symbol) for symbol in contracts.symbol.tolist()])
+        held = (contracts.long_margin != contracts.short_margin) & (p.cross[contracts.pool] > 0) & (due_ms > self.now_ms)
+        next_ms = np.full(len(p), np.inf)
+        np.minimum.at(next_ms, contracts.pool[held], due_ms[held])
+        leaving = held & (due_ms == next_ms[contracts.pool])
+        after = book.margin_after_delivery(leaving)
+        bore = np.bincount(contracts.pool[leaving], (contracts.long_margin + contracts.short_margin)[leaving], len(p))
+        lost = after - (p.position_margin - bore)  # what the legs that stay cost more than while they were locked
+        minutes = np.where(lost > 0, (next_ms - self.now_ms) / MINUTE_MS, np.inf)
+        return [
+            verdict._replace(summary=f"{verdict.summary}; {self._of_delivery(verdict.pool, leaving, after, lost)}")
+            if verdict.level > 0
+            else verdict
+            for verdict in self.judge.deliveries(minutes)
+        ]
+
+    def _of_delivery(self, pool: int, leaving: np.ndarray[tuple[int], np.dtype[np.bool_]], after: Array, lost: Array) -> str:
+        book, contracts, coin = self.book, self.book.contracts, self.book.pool_keys[pool].pool
+        names = [self.market.symbol_names[contracts.symbol[row]] for row in np.flatnonzero(leaving & (contracts.pool == pool))]
+        return (
+            f"with {', '.join(names)} the lock goes: the legs that stay cost {lost[pool]:.6g} {coin} more, position margin "
+            f"{book.pools.position_margin[pool]:.6g} → {after[pool]:.6g} {coin}, and they are no longer hedged"
+        )
+
+    def _delivery_ms(self, symbol_row: int) -> float:
+        instrument = self.market.instruments.get(self.market.symbol_names[symbol_row])
+        return np.inf if instrument is None or instrument.delivery_time_ms is None else float(instrument.delivery_time_ms)
