@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 from venues_exchange import (
     Exchange,
@@ -396,6 +397,67 @@ async def test_reconciliation_goes_on_by_itself() -> None:
 )
 def test_reconciliation_keeps_within_the_weight(accounts: int, settings: dict[str, Any], period_s: float, why: str) -> None:
     assert reconcile_period_s(BinanceSettings(**settings), accounts) == period_s, why
+
+
+async def test_a_snapshot_of_before_a_change_of_mode_is_not_emitted_after_it() -> None:
+    """It would show the old pooling as the new one."""
+    asked, release = asyncio.Event(), asyncio.Event()
+    async with exchange_with_account() as exchange:
+
+        async def config(_: web.Request) -> dict[str, Any]:
+            joint = not asked.is_set()
+            asked.set()
+            await release.wait()
+            return {"multiAssetsMargin": joint, "dualSidePosition": False}
+
+        exchange.answers["GET", "/fapi/v1/accountConfig"] = config
+        async with running(quick(exchange)) as run:
+            await until(lambda: asked.is_set() and exchange.users, "the first snapshot is on its way")
+            await exchange.send_user({"e": "ACCOUNT_CONFIG_UPDATE", "E": now_ms(), "T": now_ms(), "ai": {"j": False}})
+            await until(lambda: run.of(ModeChanged), "the change is told")
+            release.set()
+            await until(lambda: run.up("user"), "the stream is up")
+            assert {snapshot.mode for snapshot in run.of(AccountSnapshot)} == {Mode.SINGLE_ASSET}
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "why"),
+    [
+        ({"rest": "fapi.binance.com"}, "rest", "no scheme"),
+        ({"rest": "https://fapi.binance.com/"}, "rest", "a slash at the end would double the path's"),
+        ({"streams": "https://fstream.binance.com"}, "streams", "not a WebSocket address"),
+        ({"market_route": "market"}, "market_route", "a route begins with a slash"),
+        ({"reconcile_s": 0}, "reconcile_s", "no pause at all"),
+        ({"reconcil_s": 30}, "reconcil_s", "a typing error is not ignored"),
+        ({"rotate_after_s": 60}, "rotate_jitter_s", "jitter of half an hour would rotate without end"),
+        ({"fault_s": 20}, "fault_s", "told after it is replaced"),
+        ({"backoff_min_s": 60}, "backoff_min_s", "the first pause above the longest"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], place: str, why: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        BinanceSettings(**settings)
+    assert place in str(caught.value), why
+
+
+@pytest.mark.parametrize(
+    ("settings", "market", "user"),
+    [
+        (
+            {},
+            "wss://fstream.binance.com/market/stream?streams=!markPrice@arr@1s/!assetIndex@arr/!contractInfo",
+            "wss://fstream.binance.com/private/ws/KEY",
+        ),
+        (
+            {"streams": "ws://127.0.0.1:9", "market_route": "", "private_route": ""},
+            "ws://127.0.0.1:9/stream?streams=!markPrice@arr@1s/!assetIndex@arr/!contractInfo",
+            "ws://127.0.0.1:9/ws/KEY",
+        ),
+    ],
+)
+def test_addresses(settings: dict[str, Any], market: str, user: str) -> None:
+    assert BinanceSettings(**settings).market_url() == market
+    assert BinanceSettings(**settings).user_url("KEY") == user
 
 
 # ------------------------------------------------------------------ market stream
