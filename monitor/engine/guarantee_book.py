@@ -297,9 +297,10 @@ class GuaranteeBook(PoolBook):
         p.venue_equity[row] = balance.venue_equity
         factor = p.factor[row] if balance.adjust_factor is None else balance.adjust_factor
         p.venue_requirement[row] = factor * (balance.venue_position_margin + balance.margin_frozen)
+        required = float(np.nan_to_num(p.venue_requirement[row]))
         p.difference[row] = np.maximum(  # NaN if either is
-            relative_difference(p.equity[row], balance.venue_equity, PLACES),
-            relative_difference(p.position_margin[row], balance.venue_position_margin, PLACES),
+            relative_difference(p.equity[row], balance.venue_equity, requirement=required, places=PLACES),
+            relative_difference(p.position_margin[row], balance.venue_position_margin, requirement=required, places=PLACES),
         )
 
     def inputs(self) -> Inputs:

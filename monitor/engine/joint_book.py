@@ -324,9 +324,10 @@ class JointBook(PoolBook):
             p.venue_equity[row], p.venue_requirement[row] = venue.equity, venue.maintenance_margin
             p.venue_withdrawable[row] = np.nan if venue.withdrawable is None else venue.withdrawable
             p.bound_at_answer[row] = p.bound[row]
+            required = venue.maintenance_margin
             p.difference[row] = np.maximum(  # NaN if either is: `max` would lose it
-                relative_difference(p.equity[row], venue.equity),
-                relative_difference(p.requirement[row], venue.maintenance_margin),
+                relative_difference(p.equity[row], venue.equity, requirement=required),
+                relative_difference(p.requirement[row], required, requirement=required),
             )
         rows = account.pool_rows()
         p.bound_at_answer[rows[p.isolated[rows]]] = np.nan

@@ -145,11 +145,14 @@ def sums(target: IndexColumn, values: FloatColumn, size: int, every: bool) -> Fl
     return out
 
 
-def relative_difference(own: float, venue: float, places: float = 1e-6) -> float:
-    """Relative to the larger; a difference of the venue's printed places does not count. NaN if we do not know."""
+def relative_difference(own: float, venue: float, *, requirement: float, places: float = 1e-6) -> float:
+    """Of the largest of the two and the requirement, so that an equity near 0 is not measured by itself. NaN if unknown.
+
+    A difference of the venue's printed places does not count.
+    """
     if abs(own - venue) <= places:
         return 0.0
-    return float(abs(own - venue) / max(abs(venue), abs(own)))
+    return float(abs(own - venue) / max(abs(venue), abs(own), requirement))
 
 
 def _oldest(pool: IndexColumn, seen_ms: IntColumn, size: int, now_ms: int) -> IntColumn:

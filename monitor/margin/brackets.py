@@ -11,6 +11,9 @@ from monitor.model.instruments import BracketTable
 
 Indices = NDArray[np.intp]
 
+# 6 × 0.1 is 0.6000000000000001: a notional this near to a border is at the border, and belongs to the lower tier.
+AT_BORDER = 1 + 1e-12
+
 
 class TierTables:
     """All bracket tables as padded arrays; equal tables share a row, so ten thousand accounts cost one.
@@ -48,9 +51,9 @@ class TierTables:
 
     def bounds(self, rows: Indices, tier: Indices) -> tuple[Array, Array]:
         """The notional interval (floor, cap] in which the tier holds; the ends are −inf and +inf."""
-        low = np.where(tier == 0, -np.inf, self.floors[rows, tier])
+        low = np.where(tier == 0, -np.inf, self.floors[rows, tier] * AT_BORDER)
         last = tier + 1 >= self.floors.shape[1]
-        high = np.where(last, np.inf, self.floors[rows, np.where(last, 0, tier + 1)])
+        high = np.where(last, np.inf, self.floors[rows, np.where(last, 0, tier + 1)] * AT_BORDER)
         return low, high
 
 
@@ -59,7 +62,7 @@ def tier_of(notional: Array, floors: Array) -> Indices:
 
     notional: ≥ 0, shape (n,); floors: ascending, shape (n, tiers), padded with +inf. NaN and 0 give tier 0.
     """
-    tier: Indices = (notional[:, None] > floors[:, 1:]).sum(axis=1)
+    tier: Indices = (notional[:, None] > floors[:, 1:] * AT_BORDER).sum(axis=1)
     return tier
 
 

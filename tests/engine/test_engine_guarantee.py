@@ -1,0 +1,249 @@
+"""Coin-margined futures through the engine: exact figures on random accounts, and what is said when."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from random import Random
+
+import pytest
+from coin_world import MINUTE_MS, START_MS, VENUE, CoinWorld, events_of, positions_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle_htx import CoinAccount, coin_accounts, figures, liquidation_factor, single_coins
+
+from monitor.engine.engine import Engine
+from monitor.engine.scheme import AccountSetup
+from monitor.model.alerts import Level, Transition
+from monitor.model.events import CoinUpdate, GuaranteeTables
+from monitor.model.figures import PoolFigures, PoolKey
+from monitor.model.instruments import CoinTerms
+from monitor.rules import RuleBook
+
+TOLERANCE = Fraction(1, 10**12)
+
+
+def engine_of(accounts: list[CoinAccount]) -> Engine:
+    engine = Engine([AccountSetup(VENUE, "main", RuleBook())])
+    for account in accounts:
+        for event in events_of(account):
+            engine.step(event, START_MS)
+    return engine
+
+
+def pool_of(engine: Engine, coin: str) -> PoolFigures:
+    got = engine.figures(PoolKey(VENUE, "main", coin))
+    assert got is not None
+    return got
+
+
+def check(account: CoinAccount, got: PoolFigures) -> None:
+    exact = figures(account)
+    own = got.guarantee
+    assert own is not None
+    size = exact.gross
+
+    def near(figure: float | None, wanted: Fraction) -> bool:
+        return figure is not None and abs(Fraction(figure) - wanted) <= TOLERANCE * max(size, abs(wanted))
+
+    assert near(got.equity, exact.equity)
+    assert near(own.unrealized_pnl, exact.unrealized)
+    assert near(own.used_margin, exact.position_margin)
+    assert near(own.locked_same, exact.same)
+    assert near(own.locked_cross, exact.cross)
+    assert own.net_position == exact.net
+    assert near(own.adjustment_factor, exact.factor)
+    assert near(got.requirement, exact.requirement)
+    assert near(got.available, exact.available)
+    assert near(got.withdrawable, exact.transferable)
+    if exact.ratio is None:
+        assert got.guarantee_asset_ratio is None
+        assert got.health is None
+    else:
+        assert near(got.guarantee_asset_ratio * float(exact.used), exact.ratio * exact.used)
+        assert near(got.health * float(exact.requirement), exact.equity)
+    x = liquidation_factor(account)
+    if x is not None and own.price_factor_to_liquidation is not None:
+        assert math.isclose(own.price_factor_to_liquidation, float(x), rel_tol=1e-9)
+    assert got.reconcile_difference == 0 or got.reconcile_difference < 1e-9
+
+
+@settings(max_examples=max(100, settings().max_examples))
+@given(accounts=coin_accounts())
+def test_engine_tells_what_exact_arithmetic_tells(accounts: list[CoinAccount]) -> None:
+    engine = engine_of(accounts)
+    for account in accounts:
+        check(account, pool_of(engine, account.coin))
+
+
+@given(account=single_coins(), seed=st.integers(0, 2**32), split=st.integers(1, 4))
+def test_order_split_and_repetition_of_pushes_do_not_matter(account: CoinAccount, seed: int, split: int) -> None:
+    """Partial pushes of the legs, in any order and twice, onto an empty account."""
+    rng = Random(seed)
+    straight = engine_of([account])
+    *market, picture = events_of(account)
+    mixed = Engine([AccountSetup(VENUE, "main", RuleBook())])
+    positions = list(positions_of(account))
+    pushes = [
+        CoinUpdate(
+            venue=VENUE, account="main", event_time_ms=START_MS, reason="order.match", positions=tuple(positions[i::split])
+        )
+        for i in range(split)
+    ]
+    balance = CoinUpdate(venue=VENUE, account="main", event_time_ms=START_MS, reason="order.match", balances=(picture.balance,))
+    told = [*pushes, balance, *pushes[:2]]
+    rng.shuffle(told)
+    for event in [*market, *told, balance]:
+        mixed.step(event, START_MS)
+    one, two = pool_of(straight, account.coin), pool_of(mixed, account.coin)
+    size = float(figures(account).gross)
+    for name in ("equity", "requirement", "available"):
+        assert math.isclose(getattr(one, name), getattr(two, name), abs_tol=1e-12 * size), name
+
+
+# ------------------------------------------------------------------ what is said
+
+
+def levels(said: list[Transition], rule: str) -> list[tuple[str, str]]:
+    return [(t.was.word, t.level.word) for t in said if t.key.rule == rule]
+
+
+def price_at(health: float, contracts: float = 500.0) -> float:
+    """1 BTC + n·100·(1/10000 − 1/P) = health × 0.2 × n·100/P/10, solved for P."""
+    n = contracts * 100
+    return (n + health * 0.2 * n / 10) / (1 + n / 10_000)
+
+
+def test_both_senses_are_judged_and_the_same_ladder_holds() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    said = []
+    for health in (2.5, 1.99, 1.49, 1.19, 1.09, 0.99):
+        said += world.last({"BTC231229": price_at(health)})
+    assert [now for _, now in levels(said, "health")] == ["warning", "high", "critical", "emergency", "liquidation"]
+    assert levels(said, "guarantee_asset_ratio") == [("ok", "liquidation")], "at or below 0 the venue liquidates"
+    pool = world.pool()
+    assert pool.health == pytest.approx(0.99)
+    assert pool.guarantee_asset_ratio == pytest.approx(0.2 * 0.99 - 0.2)
+    assert pool.margin_ratio == pytest.approx(1 / 0.99)
+    levers = [t.levers for t in said if t.key.rule == "health"][-1]
+    assert {lever.what for lever in levers} == {"send", "close"}
+
+
+def test_a_partial_push_touches_only_the_legs_it_names() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0, "BTC240329": -200.0})
+    world.push({"BTC231229": 400.0})
+    assert {p.symbol: p.quantity for p in world.pool().positions} == {"BTC231229": 400.0, "BTC240329": -200.0}
+    world.push({"BTC231229": 400.0})
+    assert len(world.pool().positions) == 2, "a repeated row changes nothing"
+    world.push({"BTC231229": 0.0})
+    assert [p.symbol for p in world.pool().positions] == ["BTC240329"], "volume 0 is a closed leg"
+
+
+def test_alerts_of_a_settling_coin_are_held_and_then_judged() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    world.seconds(1, {"BTC231229": 10_000.0})
+    world.settling(True)
+    assert world.last({"BTC231229": price_at(1.15)}) == []
+    said = world.settling(False)
+    assert levels(said, "health") == [("ok", "critical")], "what is still so afterwards is told"
+
+
+def test_a_settlement_that_does_not_end_is_unknown_after_five_minutes() -> None:
+    world = CoinWorld()
+    price = {"BTC231229": price_at(1.15)}
+    world.start({"BTC231229": 500.0})
+    world.last(price)
+    world.seconds(2, price)
+    world.settling(True)
+    said = world.seconds(299, price)
+    assert levels(said, "health") == []
+    said = world.seconds(3, price)
+    assert levels(said, "health") == [("critical", "unknown")]
+    assert world.pool().level == Level.UNKNOWN
+    assert levels(world.settling(False), "health") == [("unknown", "critical")]
+
+
+def test_what_the_settlement_resets_is_no_incident() -> None:
+    """At 08:00 UTC realised profit moves into the static balance, and what may be transferred falls to 0 for a while."""
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    world.snapshot({"BTC231229": 500.0}, static=1.0, profit_real=0.3)
+    assert world.snapshot({"BTC231229": 500.0}, static=1.0, profit_real=0.0, venue_withdrawable=0.0) == []
+
+
+def test_a_delivery_that_breaks_a_lock_is_told_at_60_and_15_minutes() -> None:
+    """400 long and 400 short in two periods: 6 → 4 BTC-tenths; the leg that stays costs more than while it was locked."""
+    world = CoinWorld()
+    prices = {"BTC231201": 10_000.0, "BTC231229": 10_000.0}
+    world.start({"BTC231201": 400.0, "BTC231229": -400.0}, delivery_in_min=61)
+    assert levels(world.seconds(1, prices), "settlement") == []
+    world.now_ms += 2 * MINUTE_MS
+    [told] = [t for t in world.seconds(1, prices) if t.key.rule == "settlement"]
+    assert told.level is Level.WARNING
+    # each leg: 100 × 400 / 10000 / 10 = 0.4 BTC; locked together 0.8 − 0.2 = 0.6, alone 0.4
+    assert "cost 0.2 BTC more" in told.summary
+    assert "0.6 → 0.4 BTC" in told.summary
+    world.now_ms += 45 * MINUTE_MS
+    assert levels(world.seconds(1, prices), "settlement") == [("warning", "high")]
+
+
+def test_a_delivery_without_a_lock_is_not_told() -> None:
+    world = CoinWorld()
+    prices = {"BTC231201": 10_000.0, "BTC231229": 10_000.0}
+    world.start({"BTC231201": 400.0, "BTC231229": 400.0}, delivery_in_min=10)
+    assert levels(world.seconds(2, prices), "settlement") == []
+
+
+def test_contracts_of_two_deliveries_never_merge() -> None:
+    world = CoinWorld()
+    world.start({"BTC231201": 400.0})
+    world.snapshot({"BTC231229": 100.0}, static=1.0)
+    assert [p.symbol for p in world.pool().positions] == ["BTC231229"]
+    assert world.pool().positions[0].price is None, "the old contract's price is not the new one's"
+
+
+def test_changed_tables_are_told_with_old_and_new_health() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    tables = GuaranteeTables(VENUE, world.now_ms, (world.factor_table(0.4),))
+    [told] = [t for t in world.feed(tables) if t.key.rule == "tier_change"]
+    assert "health 10 → 5" in told.summary
+    assert not world.feed(tables), "the same table again is no news"
+    terms = GuaranteeTables(VENUE, world.now_ms, (), (), (CoinTerms("BTC", True, 0.5),))
+    assert not world.feed(terms), "told for the first time"
+
+
+def test_a_larger_net_position_falls_into_the_next_tier() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 9_999.0})
+    assert world.pool().guarantee.adjustment_factor == 0.2
+    world.now_ms += 1
+    world.push({"BTC231229": 10_000.0})
+    assert world.pool().guarantee.adjustment_factor == 0.4
+
+
+def test_without_price_or_table_the_pool_is_unknown_with_its_reason() -> None:
+    world = CoinWorld()
+    world.snapshot({"BTC231229": 500.0})
+    pool = world.pool()
+    assert pool.equity is None
+    assert pool.level == Level.UNKNOWN
+    assert any("BTC231229" in reason for reason in pool.unknown)
+
+
+def test_leverage_changes_are_told() -> None:
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    told = world.feed(
+        CoinUpdate(
+            venue=VENUE,
+            account="main",
+            event_time_ms=world.now_ms,
+            reason="switch_lever_rate",
+            balances=(world.balance(leverage=20.0),),
+        )
+    )
+    assert "leverage of BTC is now 20x, was 10x" in [t.summary for t in told]
