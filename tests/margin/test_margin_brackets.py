@@ -42,7 +42,7 @@ def test_the_venues_tables_are_sound_and_meet_at_every_border(venue_tables: list
             assert tiers.tier(row, above) == high.number - 1
             below = maintenance_margin(border, np.array([low.rate]), np.array([low.deduction]))
             beyond = maintenance_margin(above, np.array([high.rate]), np.array([high.deduction]))
-            assert beyond == pytest.approx(below, rel=2e-11, abs=1e-9), f"{table.symbol}: continuous at {border}"
+            assert beyond == pytest.approx(below, abs=1e-11 * border[0]), f"{table.symbol}: continuous at {border}"
 
 
 @pytest.mark.parametrize(
