@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/margin-monitor demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .
