@@ -103,10 +103,10 @@ async def demo(scenario: str, seconds: float | None, *, listen: str = "127.0.0.1
 
 def _config(exchange: SimExchange, receiver: Receiver, listen: str) -> Config:
     """config/demo.yaml with the addresses of the moment; the key goes by the environment, as a real one may."""
-    venue = exchange.first_line()["venues"]["binance_usdm"]
+    venues = exchange.first_line()["venues"]
     over: dict[str, Any] = {
         "web": {"listen": listen},
-        "venues": {"binance_usdm": {"rest": venue["rest"], "spot": venue["rest"], "streams": venue["streams"]}},
+        "venues": {name: {"rest": it["rest"], "spot": it["rest"], "streams": it["streams"]} for name, it in venues.items()},
         "alerts": {
             "page_url": f"http://{listen}/",
             "channels": [
@@ -123,8 +123,10 @@ def _config(exchange: SimExchange, receiver: Receiver, listen: str) -> Config:
         },
     }
     environ = {
-        "MARGIN_MONITOR_DEMO_API_KEY": venue["api_key"],
-        "MARGIN_MONITOR_DEMO_API_SECRET": venue["api_secret"],
+        "MARGIN_MONITOR_BINANCE_API_KEY": venues["binance_usdm"]["api_key"],
+        "MARGIN_MONITOR_BINANCE_API_SECRET": venues["binance_usdm"]["api_secret"],
+        "MARGIN_MONITOR_HTX_API_KEY": venues["htx_coin_futures"]["api_key"],
+        "MARGIN_MONITOR_HTX_API_SECRET": venues["htx_coin_futures"]["api_secret"],
         "DEMO_SLACK": f"{receiver.url}/slack",
         "DEMO_TELEGRAM": "1234567890:demo-demo-demo-demo-demo-demo-demo-de",
     }
@@ -140,7 +142,8 @@ def _file() -> Path:
 
 async def _show(monitor: Monitor, exchange: SimExchange, receiver: Receiver, console: Console) -> None:
     await monitor.started.wait()
-    console.print(f"Page: {monitor.server.url}   simulated exchange: {exchange.first_line()['venues']['binance_usdm']['rest']}")
+    rests = ", ".join(venue["rest"] for venue in exchange.first_line()["venues"].values())
+    console.print(f"Page: {monitor.server.url}   simulated exchanges: {rests}")
     if console.is_terminal:
         with Live(console=console, refresh_per_second=4, transient=False) as live:
             while True:

@@ -2,5 +2,6 @@
 
 from monitor.sim.binance.account import SimAccount, SimPosition
 from monitor.sim.exchange import SimExchange, serve
+from monitor.sim.htx.account import SimHtxAccount, SimHtxPosition
 
-__all__ = ["SimAccount", "SimExchange", "SimPosition", "serve"]
+__all__ = ["SimAccount", "SimExchange", "SimHtxAccount", "SimHtxPosition", "SimPosition", "serve"]

@@ -12,6 +12,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m monitor.sim", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one; the first line printed names it")
+    parser.add_argument("--htx-port", type=int, default=0, help="of the second venue, in the same way")
     parser.add_argument("--scenario", default="calm", help=", ".join(SCENARIOS))
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--seconds", type=float, help="stop after so many real seconds")
@@ -28,6 +29,7 @@ def main() -> None:
                 host=args.host,
                 symbols=args.symbols,
                 tick_seconds=args.tick_seconds,
+                htx_port=args.htx_port,
             )
         )
 

@@ -1,4 +1,5 @@
-"""The control API: POST /sim/<name> calls the method of that name with the JSON body's members as arguments."""
+"""The control API: POST /sim/<name> calls the method of that name with the JSON body's members as arguments; /sim/htx_<name>
+that of the HTX venue."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from monitor.sim.binance.desk import RefusedError
+from monitor.sim.htx import control as htx
+from monitor.sim.refused import RefusedError
 
 if TYPE_CHECKING:
     from monitor.sim.exchange import SimExchange
@@ -33,7 +35,11 @@ _CALLS = (
 
 def control_routes(exchange: "SimExchange") -> list[web.RouteDef]:
     routes = [web.get("/sim/ledger", _reader(exchange.ledger)), web.get("/sim/state", _reader(exchange.state))]
-    return routes + [web.post(f"/sim/{name}", _caller(getattr(exchange, name))) for name in _CALLS]
+    routes += [web.post(f"/sim/{name}", _caller(getattr(exchange, name))) for name in _CALLS]
+    if exchange.has_htx:
+        control = exchange.htx_control
+        routes += [web.post(f"/sim/htx_{name}", _caller(getattr(control, name))) for name in htx.CALLS]
+    return routes
 
 
 def _reader(read: Callable[[], dict[str, Any]]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -1,4 +1,4 @@
-"""The simulated exchange: one loopback server, one world, one clock, and a control API.
+"""The simulated exchange: one world, one clock, a loopback server for each venue, and a control API on the first one's.
 
 Python methods and control calls are the same thing: POST /sim/<name> with a JSON object of the method's arguments calls
 the method; GET /sim/ledger and GET /sim/state read. `account` is the name of a SimAccount ("": the first one); amounts may be
@@ -19,6 +19,7 @@ numbers or strings.
     brackets    {"symbol", "rows": [[cap, rate, max leverage], …]}  new tiers, told by !contractInfo
     status      {"symbol", "status"}                            TRADING, SETTLING, …
     fault       {"kind", …}                                     see binance/fault_orders.py
+    htx_…       the same for HTX, which has its own port: see htx/control.py; in Python `exchange.htx_control`
 
 Figures of GET /sim/ledger are plain decimal strings at full precision.
 """
@@ -33,12 +34,16 @@ from typing import Any
 
 from aiohttp import web
 
-from monitor.sim.binance.account import Account, Number, SimAccount, number
+from monitor.sim.binance.account import Account, SimAccount
 from monitor.sim.binance.fault_orders import order_fault
 from monitor.sim.binance.market import bracket_table
 from monitor.sim.binance.venue import BinanceUsdm
 from monitor.sim.clock import SimClock
 from monitor.sim.control import control_routes
+from monitor.sim.htx.account import SimHtxAccount
+from monitor.sim.htx.control import HtxControl
+from monitor.sim.htx.venue import HtxCoinFutures
+from monitor.sim.numbers import Number, number
 from monitor.sim.scenarios import scenario_named
 from monitor.sim.world import World
 
@@ -51,6 +56,7 @@ class SimExchange:
     tick_seconds: real seconds per simulated second. With anything but 1.0 the clock leaves real time behind: give the client
     `now_ms` as its clock, or set `check_timestamps` false. frozen: no time passes but by `step` and `clock`.
     accounts: None for the default one, else at least one; the first is that of `first_line`.
+    htx_accounts: the same for HTX; empty: HTX is not served.
     symbols: pad the universe to at least so many contracts. noise: 0 for prices that move by scenario and by hand alone.
     """
 
@@ -67,6 +73,7 @@ class SimExchange:
         weight_limit: int = 2400,
         check_timestamps: bool = True,
         noise: float = 1.0,
+        htx_accounts: Sequence[SimHtxAccount] | None = None,
     ) -> None:
         if accounts is not None and not accounts:
             raise ValueError("an exchange without accounts")
@@ -74,13 +81,16 @@ class SimExchange:
         self._clock = SimClock(start_ms, 1.0 / tick_seconds, frozen)
         self.world = World(seed, scenario_named(scenario), noise)
         self.binance = BinanceUsdm(self.world, self._clock, seed, symbols, accounts, weight_limit, check_timestamps)
+        self._htx: HtxCoinFutures | None = None
+        if htx_accounts is None or htx_accounts:
+            self._htx = HtxCoinFutures(self.world, self._clock, seed, htx_accounts, check_timestamps)
         self._runner: web.AppRunner | None = None
         self._ticking: asyncio.Task[None] | None = None
         self.host, self.port = "127.0.0.1", 0
 
     # ------------------------------------------------------------------ life
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    async def start(self, host: str = "127.0.0.1", port: int = 0, htx_port: int = 0) -> None:
         app = web.Application(client_max_size=1 << 20)
         app.add_routes([*self.binance.routes(), *control_routes(self)])
         self._runner = web.AppRunner(app, shutdown_timeout=1.0, access_log=None)
@@ -88,6 +98,8 @@ class SimExchange:
         site = web.TCPSite(self._runner, host, port)
         await site.start()
         self.host, self.port = host, self._runner.addresses[0][1]
+        if self._htx is not None:
+            await self._htx.start(host, htx_port)
         self._ticking = asyncio.get_running_loop().create_task(self._tick_on(), name="sim-ticks")
 
     async def stop(self) -> None:
@@ -97,6 +109,8 @@ class SimExchange:
         if runner is not None:
             self.binance.hub.kill()
             await runner.cleanup()
+        if self._htx is not None:
+            await self._htx.stop()
         if ticking is not None:
             ticking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -126,7 +140,10 @@ class SimExchange:
                 self._tick()
 
     def _tick(self) -> None:
-        self.binance.tick(self.world.tick())
+        factors = self.world.tick()
+        self.binance.tick(factors)
+        if self._htx is not None:
+            self._htx.tick(factors)
 
     # ------------------------------------------------------------------ reading
 
@@ -134,9 +151,28 @@ class SimExchange:
         """The simulated clock: hand it to a client that must agree with the exchange on the time."""
         return self._clock.now_ms()
 
+    @property
+    def has_htx(self) -> bool:
+        return self._htx is not None
+
+    @property
+    def htx(self) -> HtxCoinFutures:
+        """Raises RuntimeError if HTX is not served."""
+        if self._htx is None:
+            raise RuntimeError("HTX is not served: no htx_accounts")
+        return self._htx
+
+    @property
+    def htx_control(self) -> HtxControl:
+        """What POST /sim/htx_… does, as methods. Raises RuntimeError if HTX is not served."""
+        return HtxControl(self.htx, self._clock)
+
     def first_line(self) -> dict[str, Any]:
-        """How to connect: printed first by `serve`. The key is that of the first account."""
-        return {"venues": {self.binance.name: self.binance.connection(f"{self.host}:{self.port}")}}
+        """How to connect: printed first by `serve`. The keys are those of the first accounts."""
+        venues = {self.binance.name: self.binance.connection(f"{self.host}:{self.port}")}
+        if self._htx is not None:
+            venues[self._htx.name] = self._htx.connection()
+        return {"venues": venues}
 
     def account(self, name: str = "") -> Account:
         """Raises KeyError with the known names."""
@@ -148,7 +184,10 @@ class SimExchange:
         return accounts[name]
 
     def ledger(self) -> dict[str, Any]:
-        return {**self.state(), "venues": {self.binance.name: self.binance.ledger()}}
+        venues = {self.binance.name: self.binance.ledger()}
+        if self._htx is not None:
+            venues[self._htx.name] = self._htx.ledger()
+        return {**self.state(), "venues": venues}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -157,6 +196,7 @@ class SimExchange:
             "scenario": self.world.scenario.name,
             "frozen": self._clock.frozen,
             "sockets": len(self.binance.hub.connections),
+            "htx_sockets": 0 if self._htx is None else len(self._htx.hub.connections),
         }
 
     # ------------------------------------------------------------------ control
@@ -167,6 +207,8 @@ class SimExchange:
             self._clock.advance(TICK_MS)
             self._tick()
             await self.binance.hub.drain()
+            if self._htx is not None:
+                await self._htx.hub.drain()
         return self.state()
 
     def clock(self, advance_ms: int = 0, set_ms: int | None = None, frozen: bool | None = None) -> dict[str, Any]:
@@ -178,6 +220,8 @@ class SimExchange:
         if advance_ms:
             self._clock.advance(advance_ms)
         self.binance.settle()
+        if self._htx is not None:
+            self._htx.settle()
         return self.state()
 
     def price(self, symbol: str, price: Number) -> None:
@@ -269,10 +313,11 @@ async def serve(
     host: str = "127.0.0.1",
     symbols: int = 0,
     tick_seconds: float = 1.0,
+    htx_port: int = 0,
 ) -> None:
     """Print the first line as one JSON line, then run until cancelled or `seconds` have passed."""
     exchange = SimExchange(scenario, seed, symbols=symbols, tick_seconds=tick_seconds)
-    await exchange.start(host, port)
+    await exchange.start(host, port, htx_port)
     try:
         sys.stdout.write(json.dumps(exchange.first_line()) + "\n")
         sys.stdout.flush()

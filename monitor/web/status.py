@@ -102,6 +102,7 @@ def pool_detail(figures: PoolFigures, now_ms: int) -> dict[str, Any]:
         "now_ms": now_ms,
         **detail,
         "level": _LEVEL_WORDS[figures.level],
+        "guarantee": None if figures.guarantee is None else msgspec.structs.asdict(figures.guarantee),
         "assets": [msgspec.structs.asdict(asset) for asset in figures.assets],
         "positions": [_position(position) for position in figures.positions],
     }

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from sim_client import Rest
+from sim_htx_client import HtxRest
 
-from monitor.sim import SimAccount, SimExchange, SimPosition
+from monitor.sim import SimAccount, SimExchange, SimHtxAccount, SimHtxPosition, SimPosition
 
 START_MS = 1_750_006_800_000  # 17:00 UTC: no funding for seven hours
 
@@ -54,3 +55,33 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 def rest(sim: SimExchange, session: aiohttp.ClientSession) -> Rest:
     return Rest(sim, session)
+
+
+# Positions at a basis that is nobody's round number; ETH unlocked at a high leverage; ADA as in the venue's own samples.
+HTX_MIXED = SimHtxAccount(
+    "mixed",
+    coins={"BTC": "2.5", "ETH": "40", "ADA": "5000"},
+    realised={"BTC": "0.25"},
+    leverages={"BTC": 20, "ETH": 5, "ADA": 10},
+    positions=(
+        SimHtxPosition("BTC_CW", "buy", 4000, "96000"),
+        SimHtxPosition("BTC_CW", "sell", 1000, "98000"),
+        SimHtxPosition("BTC_CQ", "sell", 1500, "97000", "97500"),
+        SimHtxPosition("ETH_NW", "sell", 300, "3500"),
+    ),
+)
+HTX_OTHER = SimHtxAccount("other", coins={"BTC": "1"}, permission="readOnly,trade", may_ask_key=False)
+
+
+@pytest.fixture
+async def htx_sim() -> AsyncIterator[SimExchange]:
+    """At a standstill, prices unmoved by ticks; two HTX accounts."""
+    accounts = (HTX_MIXED, HTX_OTHER)
+    exchange = SimExchange(seed=7, htx_accounts=accounts, frozen=True, start_ms=START_MS, noise=0.0)
+    async with exchange:
+        yield exchange
+
+
+@pytest.fixture
+def htx_rest(htx_sim: SimExchange, session: aiohttp.ClientSession) -> HtxRest:
+    return HtxRest(htx_sim, session)

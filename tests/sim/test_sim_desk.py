@@ -11,7 +11,7 @@ import pytest
 from sim_client import Rest, reader
 
 from monitor.sim import SimAccount, SimExchange, SimPosition
-from monitor.sim.binance.desk import RefusedError
+from monitor.sim.refused import RefusedError
 
 
 def position(sim: SimExchange, account: str, symbol: str) -> Any:

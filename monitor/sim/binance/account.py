@@ -8,8 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from monitor.sim.binance.market import Market
-
-Number = str | int | float | Decimal
+from monitor.sim.numbers import Number, number
 
 LEVERAGE_DEFAULT = 20
 
@@ -121,10 +120,6 @@ class Account:
             (leg.isolated_wallet for leg in self.legs.values() if market.contracts[leg.symbol].margin_asset == asset), Decimal(0)
         )
         return self.wallets.get(asset, Decimal(0)) - aside
-
-
-def number(value: Number) -> Decimal:
-    return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 def seeded_key(seed: int, *names: str) -> str:

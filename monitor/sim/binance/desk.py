@@ -10,20 +10,12 @@ from monitor.sim.binance.account import Account, Leg, RestingOrder
 from monitor.sim.binance.margin import ZERO
 from monitor.sim.binance.market import Contract, Market
 from monitor.sim.binance.text import cut, money, plain
+from monitor.sim.refused import RefusedError
 
 TAKER_FEE = Decimal("0.0005")
 _ENTRY_PLACES = Decimal("0.0000000001")
 
 Emit = Callable[[Account, user_events.Event], None]
-
-
-class RefusedError(Exception):
-    """The exchange refuses a change: its code and message."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
 
 
 class Desk:

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from monitor.sim.faults import Faults
+from monitor.sim.line import Line
 
 FAMILIES = ("public", "market", "private")
 DAY_MS = 24 * 3_600_000
@@ -21,7 +22,6 @@ PING_EVERY_MS = 180_000
 PONG_WITHIN_MS = 600_000
 MESSAGES_PER_S_MAX = 10
 STREAMS_MAX = 1024
-BACKLOG_CHARS_MAX = 64 << 20
 
 
 class ControlError(Exception):
@@ -33,63 +33,29 @@ class ControlError(Exception):
         self.message = message
 
 
-class Connection:
-    """One socket. Frames go out through a queue, so that a slow reader holds up nobody."""
+class Connection(Line):
+    """One socket and what it reads. A text frame is a frame; bytes are sent as a ping."""
 
     def __init__(self, socket: web.WebSocketResponse, request: web.Request, family: str, combined: bool, now_ms: int) -> None:
-        self.socket = socket
+        super().__init__(socket, request)
         self.family = family
         self.combined = combined
         self.subscriptions: dict[str, frozenset[str]] = {}  # stream → wanted event kinds; empty: all
         self.opened_ms = now_ms
         self.pinged_ms = now_ms
         self.ponged_ms = now_ms
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self._request = request
-        self._backlog: deque[str | bytes] = deque()
-        self._backlog_chars = 0
-        self._more = asyncio.Event()
         self._arrivals: deque[float] = deque(maxlen=MESSAGES_PER_S_MAX + 1)
 
-    def put(self, frame: str | bytes) -> None:
-        """A text frame, or a ping if bytes. Who reads too slowly is cut off."""
-        if self._backlog_chars > BACKLOG_CHARS_MAX:
-            self.abort()
-            return
-        self._backlog.append(frame)
-        self._backlog_chars += len(frame)
-        self.idle.clear()
-        self._more.set()
-
-    async def write(self) -> None:
-        """Send what is queued, until cancelled or the peer is gone."""
-        try:
-            while True:
-                await self._more.wait()
-                while self._backlog:
-                    frame = self._backlog.popleft()
-                    self._backlog_chars -= len(frame)
-                    if isinstance(frame, bytes):
-                        await self.socket.ping(frame)
-                    else:
-                        await self.socket.send_str(frame)
-                self._more.clear()
-                self.idle.set()
-        except ConnectionError:
-            return
-        finally:
-            self.idle.set()
+    async def send(self, frame: str | bytes) -> None:
+        if isinstance(frame, bytes):
+            await self.socket.ping(frame)
+        else:
+            await self.socket.send_str(frame)
 
     def is_flooding(self) -> bool:
         """Count one arrival. In real time: the limit protects a real machine."""
         self._arrivals.append(time.monotonic())
         return len(self._arrivals) > MESSAGES_PER_S_MAX and self._arrivals[-1] - self._arrivals[0] < 1.0
-
-    def abort(self) -> None:
-        """Cut the line without a close frame."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
 
 
 class Hub:

@@ -1,0 +1,1 @@
+"""HTX coin-margined delivery futures, simulated from the venue's documentation and from published figures alone."""
