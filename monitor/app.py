@@ -25,6 +25,7 @@ from monitor.store import Store
 from monitor.venues import Venue
 from monitor.venues.base import AccountAccess
 from monitor.venues.binance.venue import BinanceVenue
+from monitor.venues.htx.venue import HtxVenue
 from monitor.web.server import Server, ServerSettings
 
 FLUSH_S = 10.0
@@ -40,6 +41,7 @@ VENUES: dict[str, Callable[[Config, list[AccountAccess], Emit, Clock], Venue]] =
     BinanceVenue.name: lambda config, accounts, emit, clock: BinanceVenue(
         config.venues.binance_usdm, accounts, emit, clock.now_ms
     ),
+    HtxVenue.name: lambda config, accounts, emit, clock: HtxVenue(config.venues.htx_coin_futures, accounts, emit, clock.now_ms),
 }
 
 

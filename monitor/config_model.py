@@ -21,6 +21,7 @@ from monitor.model.secret import Secret
 from monitor.rules import RuleBook
 from monitor.secret_sources import refusal
 from monitor.venues.binance.settings import BinanceSettings
+from monitor.venues.htx.settings import HtxSettings
 
 ALIAS = r"^[A-Za-z0-9_-]{1,32}$"
 NAMES_CLASH = "names_clash"  # type of the error of accounts that cannot be told apart
@@ -40,7 +41,9 @@ class AccountConfig(_Section):
         description="your own name for the account, 1 to 32 of A-Z a-z 0-9 _ -; "
         "alerts and metrics show it, never the exchange's account number",
     )
-    venue: Literal["binance_usdm"] = Field(description="the exchange: binance_usdm is Binance USDⓈ-M futures")
+    venue: Literal["binance_usdm", "htx_coin_futures"] = Field(
+        description="the exchange: binance_usdm is Binance USDⓈ-M futures, htx_coin_futures HTX (Huobi) coin-margined delivery futures"
+    )
     api_key: Secret = Field(
         description="API key, read-only: {file: /path}, {env: NAME} or {credential: name}; "
         "left out: credential <name>_api_key, else environment MARGIN_MONITOR_<NAME>_API_KEY",
@@ -61,6 +64,7 @@ class VenuesConfig(_Section):
     """Where the venues are and how they are read."""
 
     binance_usdm: BinanceSettings = Field(default_factory=BinanceSettings, description="Binance USDⓈ-M futures")
+    htx_coin_futures: HtxSettings = Field(default_factory=HtxSettings, description="HTX coin-margined delivery futures")
 
 
 class WebConfig(_Section):

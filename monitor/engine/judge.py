@@ -96,7 +96,8 @@ class Judge:
             assert isinstance(rule, StaleRule)
             gauge = self._pool_gauge(rule.name)
             level = rule.judge(age_s[rows], gauge.known[rows])
-            changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
+            settling = self._book.pools.held_ms[rows] != NEVER  # nobody trades then; what lasts too long is UNKNOWN anyway
+            changed = gauge.take(rows, level, keep=settling, may_improve=_yes(rows), blind=~_yes(rows))
             verdicts += self._verdicts(rule, gauge, rows, changed, age_s[rows], pools=rows, subject="an input of the pool")
         return verdicts
 

@@ -60,10 +60,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 def config_for(exchange: SimExchange, receiver: Receiver, store: Path | str = ":memory:", **over: Any) -> Config:
     """The configuration of a user whose exchange and chat services live on loopback."""
-    venue = exchange.first_line()["venues"]["binance_usdm"]
+    venues = exchange.first_line()["venues"]
+    venue, coins = venues["binance_usdm"], venues.get("htx_coin_futures", {"api_key": "", "api_secret": ""})
     data: dict[str, Any] = {
         "accounts": [{"name": "main", "venue": "binance_usdm", "api_key": {"env": "KEY"}, "api_secret": {"env": "SECRET"}}],
-        "venues": {"binance_usdm": {"rest": venue["rest"], "spot": venue["rest"], "streams": venue["streams"]}},
+        "venues": {name: {"rest": it["rest"], "spot": it["rest"], "streams": it["streams"]} for name, it in venues.items()},
         "web": {"listen": "127.0.0.1:0"},
         "store": {"path": str(store)},
         "alerts": {
@@ -84,6 +85,8 @@ def config_for(exchange: SimExchange, receiver: Receiver, store: Path | str = ":
     environ = {
         "KEY": venue["api_key"],
         "SECRET": venue["api_secret"],
+        "HTX_KEY": coins["api_key"],
+        "HTX_SECRET": coins["api_secret"],
         "SLACK": f"{receiver.url}/services/T000",
         "TELEGRAM": "1234567890:AAtestAAtestAAtestAAtestAAtestAAtest",
         "HOOK": f"{receiver.url}/hook",
