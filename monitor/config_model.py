@@ -42,7 +42,8 @@ class AccountConfig(_Section):
         "alerts and metrics show it, never the exchange's account number",
     )
     venue: Literal["binance_usdm", "htx_coin_futures"] = Field(
-        description="the exchange: binance_usdm is Binance USDⓈ-M futures, htx_coin_futures HTX (Huobi) coin-margined delivery futures"
+        description="the exchange: binance_usdm is Binance USDⓈ-M futures, "
+        "htx_coin_futures HTX (Huobi) coin-margined delivery futures"
     )
     api_key: Secret = Field(
         description="API key, read-only: {file: /path}, {env: NAME} or {credential: name}; "

@@ -121,7 +121,7 @@ def figure_lines(figures: PoolFigures | None) -> list[str]:
         lines.append(own)
     age = "age of the data unknown" if figures.age_ms is None else f"data {figures.age_ms / 1000:.1f} s old"
     lines.append(age if figures.trusted else f"{age}; not yet confirmed since the last gap in the account's stream")
-    if figures.unknown:
+    if figures.unknown and figures.health is None:  # else what is unknown does not bear on the alert
         lines.append("not known: " + "; ".join(one_line(reason) for reason in figures.unknown[:CAUSES_MAX]))
     return [one_line(line, 2 * VALUE_CHARS_MAX) for line in lines]
 

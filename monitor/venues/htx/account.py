@@ -142,7 +142,7 @@ class AccountStream:
         if said.pong is not None:
             outgoing.pong(said.pong)
         now = asyncio.get_running_loop().time()
-        if said.hostile:
+        if said.hostile or self._shared.from_the_future(said.ts):
             if self._hostile.note(now):
                 raise StreamEnded("hostile_frames", "the connection brought frames that cannot be read")
             return False

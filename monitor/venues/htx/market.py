@@ -118,7 +118,7 @@ class Feed:
         said = self._wire.receive(frame)
         if said.pong is not None:
             outgoing.pong(said.pong)
-        if said.hostile:
+        if said.hostile or (said.prices is not None and self._shared.from_the_future(said.prices.rows[0].event_time_ms)):
             if self._hostile.note(asyncio.get_running_loop().time()):
                 raise StreamEnded("hostile_frames", "the connection brought frames that cannot be read")
             return False

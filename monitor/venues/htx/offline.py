@@ -43,6 +43,11 @@ def events(answers: Mapping[str, Any], *, account: str, at_ms: int) -> Iterator[
         raise VenueError(
             Fault.BAD_ANSWER, f"the key {_REQUIRED!r} is missing: the raw answer of POST /api/v1/{_REQUIRED}", retryable=False
         )
+    for key, answer in told.items():
+        if isinstance(answer, dict) and answer.get("status", "ok") != "ok":
+            code, text = answer.get("err_code", answer.get("err-code", "")), answer.get("err_msg", answer.get("err-msg", ""))
+            problem = f"{key}: the venue refused the call: {answer['status']} {code} {text}".strip()
+            raise VenueError(Fault.BAD_ANSWER, problem, retryable=False)
     counters = Counters()
     snapshots = coin_snapshots(told[_REQUIRED], account=account)
     yield _instruments(told.get("contract_contract_info"), snapshots, counters)

@@ -42,6 +42,9 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
         ge=0,
         description="seconds after such an end in which unreadable frames are only counted: another dial would not help",
     )
+    future_s: float = Field(
+        300, gt=0, description="seconds by which a push may be ahead of the venue's clock before it is refused"
+    )
     open_timeout_s: float = Field(10, gt=0, description="seconds to open a connection, TLS and handshake included")
     close_timeout_s: float = Field(2, gt=0, description="seconds to wait for the closing handshake")
     frame_bytes_max: int = Field(4 << 20, gt=0, description="bytes of the largest frame accepted, packed")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from structlog.typing import FilteringBoundLogger as Logger
 
 from monitor.model.events import Event
-from monitor.model.streams import Counters, StreamStatus
+from monitor.model.streams import Counters, StreamStatus, count
 from monitor.venues.htx.rest import RestClient, VenueClock
 from monitor.venues.htx.settings import HtxSettings
 from monitor.venues.stream import AttemptBudget
@@ -24,6 +24,13 @@ class Shared:
     attempts: AttemptBudget
     tls: ssl.SSLContext | None
     log: Logger
+
+    def from_the_future(self, event_time_ms: int) -> bool:
+        """A time that would make everything after it look late: refused and counted."""
+        ahead = event_time_ms > self.clock.now_ms() + round(1000 * self.settings.future_s)
+        if ahead:
+            count(self.counters.refused, "from_the_future")
+        return ahead
 
 
 def set_up(status: StreamStatus, now_ms: int) -> None:
