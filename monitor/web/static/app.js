@@ -239,6 +239,11 @@ const POSITION_COLUMNS = [
   ["Symbol"], ["Side"], ["Quantity", true], ["Price", true], ["Liquidates at", true], ["Distance", true], ["PnL", true],
   ["Notional", true], ["Maintenance", true], ["Rate", true], ["Bracket", true], ["Entry", true], ["Age of price", true],
 ];
+// Coin-margined futures have neither brackets nor a maintenance margin of a single leg, but a margin before locking.
+const COIN_POSITION_COLUMNS = [
+  ["Contract"], ["Side"], ["Contracts", true], ["Last price", true], ["Liquidates at", true], ["Distance", true], ["PnL", true],
+  ["Notional", true], ["Margin before locking", true], ["Held at", true], ["Age of price", true],
+];
 
 function select(key) {
   const before = pools.get(selected);
@@ -326,13 +331,30 @@ function showDetail(box, f) {
     ["Maintenance, the venue's own", amount(f.venue_requirement, f.unit)],
     ["Difference to the venue", f.reconcile_difference === null ? UNKNOWN : percent(f.reconcile_difference, 3)],
   ];
-  if (f.guarantee_asset_ratio !== null) facts.push(["Guarantee-asset ratio, 0 liquidates", percent(f.guarantee_asset_ratio)]);
+  if (f.guarantee) facts.push(...coinFacts(f));
   fillList(box.facts, facts, newFact, (fact, [name, value]) => {
     write(fact.firstChild, name);
     write(fact.lastChild, plain(value));
   });
-  fillTable(box.positions, POSITION_COLUMNS, f.positions.map((p) => positionCells(p, f)), "No positions.");
+  const columns = f.guarantee ? COIN_POSITION_COLUMNS : POSITION_COLUMNS;
+  fillTable(box.positions, columns, f.positions.map((p) => positionCells(p, f)), "No positions.");
   fillTable(box.assets, ASSET_COLUMNS, f.assets.map((a) => assetCells(a, f)), "No assets.");
+}
+
+function coinFacts(f) {
+  const coin = f.guarantee;
+  const share = (value) => (value === null ? UNKNOWN : percent(value));
+  return [
+    ["Guarantee-asset ratio (lower is worse, 0 liquidates)", share(f.guarantee_asset_ratio)],
+    ["The same at mark prices", share(coin.guarantee_asset_ratio_at_mark)],
+    ["Used margin after locking", amount(coin.used_margin, f.unit)],
+    ["Frozen by orders", amount(coin.margin_frozen, f.unit)],
+    ["Locked in one contract", amount(coin.locked_same, f.unit)],
+    ["Locked across contracts", amount(coin.locked_cross, f.unit)],
+    ["Net position", number(coin.net_position)],
+    ["Adjustment factor", share(coin.adjustment_factor)],
+    ["All prices × this liquidate", number(coin.price_factor_to_liquidation)],
+  ];
 }
 
 function fillList(list, items, make, show) {
@@ -348,7 +370,8 @@ function newFact() {
 
 function positionCells(p, pool) {
   const side = p.side === "BOTH" ? (p.quantity < 0 ? "short" : "long") : p.side.toLowerCase();
-  const noLiquidation = pool.unknown.length ? UNKNOWN : { text: "none", className: "unknown" };
+  const none = !pool.unknown.length || pool.unknown.some((why) => /^liquidation_price.*: none/.test(why));
+  const noLiquidation = none ? { text: "none", className: "unknown" } : UNKNOWN;
   const sense = p.unrealized_pnl < 0 ? "loss" : "gain";
   const pnl = p.unrealized_pnl === null ? UNKNOWN : { ...amount(p.unrealized_pnl, p.margin_asset), className: sense };
   return [
@@ -360,12 +383,15 @@ function positionCells(p, pool) {
     p.liquidation_distance === null ? noLiquidation : percent(p.liquidation_distance, 1),
     pnl,
     amount(p.notional, p.margin_asset),
-    amount(p.maintenance_margin, p.margin_asset),
-    p.maintenance_rate === null ? UNKNOWN : percent(p.maintenance_rate),
-    number(p.bracket),
+    ...(pool.guarantee ? [amount(p.initial_margin, p.margin_asset)] : bracketCells(p)),
     number(p.entry_price),
     p.price_age_ms === null ? UNKNOWN : duration(p.price_age_ms),
   ];
+}
+
+function bracketCells(p) {
+  const rate = p.maintenance_rate === null ? UNKNOWN : percent(p.maintenance_rate);
+  return [amount(p.maintenance_margin, p.margin_asset), rate, number(p.bracket)];
 }
 
 function assetCells(a, pool) {
