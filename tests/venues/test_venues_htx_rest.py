@@ -88,7 +88,13 @@ async def test_a_wrong_secret_is_refused_by_the_exchange() -> None:
         (lambda _: web.Response(status=503, text="<html>"), Fault.UNAVAILABLE, None, 3, "5xx"),
         (lambda _: web.Response(status=403, text="<html>"), Fault.FIREWALL, None, 1, "a firewall"),
         (lambda _: web.Response(status=429, text="slow down"), Fault.RATE_LIMIT, None, 1, "429 without envelope"),
-        (lambda _: web.Response(status=302, headers={"Location": "/api/v1/timestamp"}), Fault.UNAVAILABLE, None, 3, "no redirects"),
+        (
+            lambda _: web.Response(status=302, headers={"Location": "/api/v1/timestamp"}),
+            Fault.UNAVAILABLE,
+            None,
+            3,
+            "no redirects",
+        ),
         (lambda _: web.Response(text='{"status":"ok","data":NaN}'), Fault.UNAVAILABLE, None, 3, "no JSON"),
         (lambda _: web.Response(body=b" " * 3000), Fault.BAD_ANSWER, None, 1, "larger than the cap"),
     ],
@@ -138,9 +144,7 @@ async def test_a_time_that_stays_wrong_is_the_owners_matter() -> None:
 async def test_the_pause_after_a_rate_limit(headers: dict[str, str], wait_ms: int, why: str) -> None:
     async with client() as c:
         c.exchange.answers[PATH] = refusal(1032)
-        c.exchange.headers = {
-            name: str(now_ms() + 900) if value == "absolute+900" else value for name, value in headers.items()
-        }
+        c.exchange.headers = {name: str(now_ms() + 900) if value == "absolute+900" else value for name, value in headers.items()}
         asked_ms = now_ms()
         with pytest.raises(VenueError) as caught:
             await c.picture()

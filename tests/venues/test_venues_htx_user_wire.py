@@ -113,6 +113,12 @@ def test_a_settlement_push_names_its_coin() -> None:
         ({"op": "auth", "err-code": "0"}, "authenticated", True, "as text"),
         ({"op": "auth"}, "authenticated", False, "no code is no welcome"),
         ({"op": "auth", "err-code": 2003, "err-msg": "bad"}, "auth_error", "2003: bad", "the venue's own word"),
+        (
+            {"op": "auth", "err-code": 2003, "err-msg": "no key e2aaaaaa-99bbbbbb-84cccccc-7dddd"},
+            "auth_error",
+            "2003: no key ***",
+            "but not the key that it quotes",
+        ),
         ({"op": "sub", "topic": "Accounts.*", "err-code": 0}, "acknowledged", "accounts.*", "topics have no case"),
         ({"op": "sub", "topic": "accounts.*", "err-code": 2014}, "acknowledged", "accounts.*", "repeated: we are subscribed"),
         ({"op": "sub", "topic": "accounts.*", "err_code": 2002}, "refused", "accounts.*: 2002: no text", "underscore"),

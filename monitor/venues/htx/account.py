@@ -1,48 +1,25 @@
-"""One account: its private socket, and a full snapshot of each coin in which it holds anything.
-
-The order that keeps a coin's rows whole: open the stream and hold its pushes back, ask for the snapshot, emit the snapshot, emit
-what was held back. Each gap begins the same again.
-"""
+"""One account: its private socket, and with it the coins' snapshots (see `coins`)."""
 
 import asyncio
-import random
-from collections import deque
 from typing import NoReturn
 
 import orjson
-from msgspec import Struct
 
-from monitor.model.events import CoinSnapshot, CoinUpdate, StreamDown, StreamUp
+from monitor.model.events import StreamDown, StreamUp
 from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.venues.htx.coins import AccountCoins
 from monitor.venues.htx.contracts import Contracts
-from monitor.venues.htx.due import Schedule
 from monitor.venues.htx.frames import HostileFrames
-from monitor.venues.htx.rest import UNKNOWN_CODES, in_settlement
-from monitor.venues.htx.rows import VENUE, is_empty
+from monitor.venues.htx.rows import VENUE
 from monitor.venues.htx.settlements import Refreshed, Settlements
 from monitor.venues.htx.shared import Shared, set_down, set_up
-from monitor.venues.htx.signing import ACCOUNT_INFO, ACCOUNT_POSITION_INFO, signed_host, socket_auth
-from monitor.venues.htx.snapshot import coin_snapshots, coins_held
+from monitor.venues.htx.signing import signed_host, socket_auth
 from monitor.venues.htx.talk import Outgoing, converse
 from monitor.venues.htx.user_wire import UserFrame, UserWire
-from monitor.venues.stream import Backoff, Session, StreamEnded, Supervisor, Watch, dial
+from monitor.venues.stream import Session, StreamEnded, Supervisor, Watch, dial
 
 _TOPICS = ("accounts.*", "positions.*")
-_DISCOVERY = ""  # the name in the schedule of the look for new coins; no coin has it
-_NOT_OPENED = 1220  # futures are not opened for this user
-_OF_ONE_COIN = frozenset({Fault.REFUSED, Fault.BAD_ANSWER})
-_OF_ONE_ACCOUNT = _OF_ONE_COIN | {Fault.AUTH}
-
-
-class _Coin(Struct):
-    """One coin of the account."""
-
-    held: deque[CoinUpdate]  # pushes that wait for the snapshot
-    live: bool = False  # a snapshot was taken since the stream opened
-    tentative: bool = False  # taken in without knowing whether anything is held
-    holds: bool = True  # anything at all
-    has_legs: bool = False
 
 
 class AccountStream:
@@ -55,18 +32,12 @@ class AccountStream:
         self._shared = shared
         self._access = access
         self._status = status
-        self._contracts = contracts
-        self._settlements = settlements
         self._log = shared.log.bind(account=access.alias, stream="user")
         self._wire = UserWire(access.alias, shared.counters, settings.inflated_bytes_max)
         self._hostile = HostileFrames(settings.hostile_frames, settings.hostile_window_s, settings.hostile_pause_s)
-        self._coins: dict[str, _Coin] = {}
-        self._due = Schedule()
-        self._taking = asyncio.Lock()  # one snapshot at a time: two answers must not overtake each other
-        self._gap = 0  # number of the gap that began last: a snapshot ends only the gap that it was asked in
+        self._coins = AccountCoins(shared, access, contracts, settlements, looked=self._check_up, failed=self._tell)
         self._auth_failures = 0  # in a row
         self._unconfirmed = set(_TOPICS)  # of the open connection
-        self._discovered = False  # since the last gap
         self._newest_ms = {"accounts": 0, "positions": 0}  # of pushes
         self._positions_at = 0.0  # loop time of the last new push of positions
         self._told_reason = ""
@@ -82,13 +53,16 @@ class AccountStream:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(supervisor.run())
-            group.create_task(self._snapshots())
+            group.create_task(self._coins.run())
         raise AssertionError("both tasks run for ever")
 
     def request_snapshot(self) -> None:
         """Of all coins, as soon as the pace allows."""
-        for thing in (_DISCOVERY, *self._coins):
-            self._due.within(thing, 0)
+        self._coins.request()
+
+    async def refresh(self, coin: str) -> Refreshed:
+        """The coin's snapshot now, after its settlement."""
+        return await self._coins.refresh(coin)
 
     # -------------------------------------------------------------- one connection
 
@@ -150,13 +124,11 @@ class AccountStream:
         for call in said.calls:  # an alarm does not wait for a snapshot
             self._shared.emit(call)
         for coin, update in said.updates:
-            self._update(coin, update)
-        for coin in said.settled & self._coins.keys():
-            self._settlements.pushed(coin)
-            self._due.within(coin, 0)
+            self._coins.update(coin, update)
+        for coin in said.settled:
+            self._coins.settled(coin)
         for coin in said.lost:
-            for thing in [coin] if coin in self._coins else self._coins:
-                self._due.within(thing, 0)
+            self._coins.request(coin)
         if said.topic in self._newest_ms:
             self._confirm(f"{said.topic}.*")  # the first data may come before the answer to our request
             self._status.last_event_ms = self._shared.now_ms()
@@ -187,7 +159,7 @@ class AccountStream:
         if topic in self._unconfirmed:
             self._unconfirmed.discard(topic)
             if not self._unconfirmed:
-                self.request_snapshot()
+                self._coins.opened()
 
     def _alive(self, said: UserFrame, now: float) -> bool:
         """An account that holds something is pushed every 5 s, and so are its legs; an empty one has heartbeats only.
@@ -199,172 +171,28 @@ class AccountStream:
             self._newest_ms[said.topic] = said.ts
             if said.topic == "positions":
                 self._positions_at = now
-        if not any(coin.holds for coin in self._coins.values()):
+        if not self._coins.holds():
             return fresh or said.pong is not None
-        has_legs = any(coin.has_legs for coin in self._coins.values())
-        legs_alive = not has_legs or now - self._positions_at < self._settings.silence_s
+        legs_alive = not self._coins.has_legs() or now - self._positions_at < self._settings.silence_s
         return fresh and said.topic == "accounts" and legs_alive
-
-    def _update(self, coin: str, update: CoinUpdate) -> None:
-        state = self._coins.get(coin)
-        if state is None:
-            if self._settings.coins or _says_nothing(update):
-                return
-            state = self._add(coin)
-        state.holds = state.holds or not _says_nothing(update)
-        state.has_legs = state.has_legs or any(leg.quantity for leg in update.positions)
-        if not self._contracts.knows(leg.symbol for leg in update.positions):
-            self._contracts.request()
-        if state.live:
-            self._shared.emit(update)
-            return
-        if len(state.held) == state.held.maxlen:
-            count(self._shared.counters.refused, "held_too_long")  # the oldest falls out; the snapshot to come is newer
-        state.held.append(update)
 
     def _went_down(self, ended: StreamEnded) -> None:
         count(self._status.reconnects, ended.reason)
         was_up = self._status.up
-        self._gap += 1
-        self._discovered = False
-        for coin in self._coins.values():
-            coin.live = False
-            coin.held.clear()  # the next snapshot holds it
+        self._coins.closed()
         set_down(self._status, ended.detail)
         if was_up or ended.reason != self._told_reason:
             self._told_reason = ended.reason
             self._shared.emit(StreamDown(VENUE, self._access.alias, "user", ended.detail))
-        for thing in (_DISCOVERY, *self._coins):
-            self._due.within(thing, self._settings.fallback_s)  # REST in its place
-
-    # -------------------------------------------------------------- snapshots
-
-    async def _snapshots(self) -> NoReturn:
-        settings = self._settings
-        backoff = Backoff(settings.retry_min_s, settings.backoff_max_s)
-        self._due.within(_DISCOVERY, settings.fallback_s)
-        while True:
-            thing = await self._due.next()
-            try:
-                await (self._discover() if thing == _DISCOVERY else self._reconcile(thing))
-            except VenueError as exc:
-                self._tell(exc)
-                wait_s = exc.wait_s(self._shared.now_ms()) + backoff.next_s()
-                if exc.reason not in _OF_ONE_COIN:
-                    await asyncio.sleep(wait_s)  # the other coins would meet the same
-                    wait_s = 0.0
-                self._due.within(thing, wait_s)
-                continue
-            backoff.reset()
-            self._check_up()
-
-    async def _discover(self) -> None:
-        """In which coins the account holds anything."""
-        gap, coins = self._gap, list(self._settings.coins)
-        tentative = False
-        if not coins:
-            try:
-                coins = coins_held(await self._shared.rest.call(ACCOUNT_INFO, access=self._access))
-            except VenueError as exc:
-                if not in_settlement(exc):
-                    raise
-                coins, tentative = (
-                    self._contracts.coins_listed(),
-                    True,
-                )  # one coin's settlement fails the whole call: ask per coin
-                if not coins:
-                    raise
-        for coin in coins:
-            if coin not in self._coins:
-                self._add(coin, tentative=tentative)
-        self._discovered = self._discovered or gap == self._gap
-        self._due.within(_DISCOVERY, self._settings.settle_poll_s if tentative else self._settings.discover_s)
-
-    def _add(self, coin: str, *, tentative: bool = False) -> _Coin:
-        state = self._coins[coin] = _Coin(deque(maxlen=self._settings.buffer_events_max), tentative=tentative)
-        if not tentative:
-            self._contracts.use(coin)
-        self._due.within(coin, 0)
-        return state
-
-    async def _reconcile(self, coin: str) -> None:
-        settings = self._settings
-        state = self._coins.get(coin)
-        if state is None:
-            return
-        if coin in self._settlements.running:
-            self._due.within(coin, settings.settle_poll_s)  # its end reads the coin again
-            return
-        try:
-            await self._take(coin, state)
-        except VenueError as exc:
-            if in_settlement(exc):
-                self._contracts.use(coin)
-                self._settlements.begin(coin)
-            elif exc.code in UNKNOWN_CODES or exc.code == _NOT_OPENED:
-                self._log.warning("coin_dropped", coin=coin, code=exc.code, detail=exc.detail)
-                self._drop(coin)
-                self._contracts.request()
-            else:
-                raise
-        self._due.within(coin, settings.reconcile_s * random.uniform(0.9, 1.1) if state.live else settings.fallback_s)
-
-    async def refresh(self, coin: str) -> Refreshed:
-        """The coin's snapshot now, after its settlement."""
-        state = self._coins.get(coin)
-        if state is None:
-            return Refreshed.DONE
-        try:
-            await self._take(coin, state)
-        except VenueError as exc:
-            self._due.within(coin, self._settings.fallback_s)
-            if in_settlement(exc) or exc.reason not in _OF_ONE_ACCOUNT:
-                return Refreshed.NOT_YET
-            self._tell(exc)
-            return Refreshed.FAILED
-        self._check_up()
-        return Refreshed.DONE
-
-    async def _take(self, coin: str, state: _Coin) -> None:
-        async with self._taking:
-            gap, was_open = self._gap, not self._unconfirmed
-            snapshot = await self._fetch(coin)
-            empty = is_empty(snapshot.balance) and not snapshot.positions
-            if state.tentative and empty:
-                self._drop(coin)
-                return
-            state.tentative = False
-            self._contracts.use(coin)
-            if not self._contracts.knows(leg.symbol for leg in snapshot.positions):
-                self._contracts.request()
-            self._shared.emit(snapshot)
-            state.holds, state.has_legs = not empty, bool(snapshot.positions)
-            if was_open and gap == self._gap and not state.live:
-                state.live = True
-                while state.held:
-                    self._shared.emit(state.held.popleft())
-
-    async def _fetch(self, coin: str) -> CoinSnapshot:
-        as_of_ms = self._shared.clock.floor_ms()
-        answer = await self._shared.rest.call(ACCOUNT_POSITION_INFO, [("symbol", coin)], access=self._access)
-        for snapshot in coin_snapshots(answer, account=self._access.alias, as_of_ms=as_of_ms):
-            if snapshot.balance.coin == coin:
-                return snapshot
-        raise VenueError(Fault.BAD_ANSWER, f"contract_account_position_info: {coin} is not in the answer", retryable=True)
-
-    def _drop(self, coin: str) -> None:
-        self._coins.pop(coin, None)
-        self._due.forget(coin)
 
     def _check_up(self) -> None:
-        """Up: the stream is open, and every coin has its snapshot, or settles and cannot have one."""
-        if self._status.up or self._unconfirmed or not self._discovered:
+        """Up: the stream is open, and nothing of the account is missing."""
+        if self._status.up or not self._coins.complete():
             return
-        if all(state.live or coin in self._settlements.running for coin, state in self._coins.items()):
-            set_up(self._status, self._shared.now_ms())
-            self._told_reason = ""
-            self._log.info("stream_up", coins=len(self._coins))
-            self._shared.emit(StreamUp(VENUE, self._access.alias, "user"))
+        set_up(self._status, self._shared.now_ms())
+        self._told_reason = ""
+        self._log.info("stream_up", coins=len(self._coins))
+        self._shared.emit(StreamUp(VENUE, self._access.alias, "user"))
 
     def _tell(self, exc: VenueError) -> None:
         """Why the account is not watched, once per reason."""
@@ -375,11 +203,6 @@ class AccountStream:
             self._status.down_reason = exc.detail
             tell = self._log.error if exc.reason is Fault.AUTH else self._log.warning
             tell("account_not_watched", reason=exc.reason, code=exc.code, detail=exc.detail)
-
-
-def _says_nothing(update: CoinUpdate) -> bool:
-    """Neither equity nor legs: one of the many coins that the account does not use."""
-    return all(is_empty(row) for row in update.balances) and not any(leg.quantity for leg in update.positions)
 
 
 class _UserSession(Session):

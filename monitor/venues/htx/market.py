@@ -126,7 +126,7 @@ class Feed:
             self._log.warning("subscription_refused", topic=said.refused[:80])
             self._contracts_unknown()
         if said.acknowledged in self._topics:
-            self._confirm(said.acknowledged)
+            self._confirmed_ms.setdefault(said.acknowledged, self._shared.clock.now_ms())
         session.set_ready()
         if said.prices is not None:
             return self._take(said.prices)
@@ -135,15 +135,11 @@ class Feed:
             return True
         return self._quiet_is_normal and said.pong is not None
 
-    def _confirm(self, topic: str) -> None:
-        self._confirmed_ms.setdefault(topic, self._shared.clock.now_ms())
-
     def _take(self, prices: Prices) -> bool:
         """True: the event time of some row advanced. A feed that repeats itself for ever is dead."""
         fresh = False
         for row in prices.rows:
             topic = (prices.kind, row.symbol)
-            self._confirm(topic_name(*topic).lower())  # the first data may come before the answer to our request
             if row.event_time_ms > self._newest_ms.get(topic, 0):
                 self._newest_ms[topic] = row.event_time_ms
                 self._heard(prices.kind, row)

@@ -108,12 +108,11 @@ class QuietPrices:
         now = asyncio.get_running_loop().time()
         coins = self._contracts.coins_in_use()
         self._heard_at |= {(PriceKind.INDEX, coin): now for coin in coins}
-        if rows := [row for row in prices.rows if row.symbol in coins]:
-            self._shared.emit(Prices(VENUE, PriceKind.INDEX, rows))
+        self._emit(PriceKind.INDEX, [row for row in prices.rows if row.symbol in coins])
 
     async def _mark(self, code: str) -> None:
         body = await self._shared.rest.call(MARK_PRICE_KLINE, [("period", "1min"), ("size", "1"), ("symbol", code)])
-        self._shared.emit(Prices(VENUE, PriceKind.MARK, [reference.mark_price(body, code)]))
+        self._emit(PriceKind.MARK, [reference.mark_price(body, code)])
 
     async def _last(self, code: str) -> None:
         told = reference.last_trade(await self._shared.rest.call(TRADE, [("symbol", code)]))
@@ -121,8 +120,12 @@ class QuietPrices:
         proven_ms = max(told.trade_ms, told.answer_ms - self._shared.settings.confirm_margin_ms)
         if told.trade_ms < self._pushed_ms.get(code, 0):
             return  # a push came meanwhile, or the answer is an old one: it confirms nothing
-        self._shared.emit(Prices(VENUE, PriceKind.LAST, [Price(code, told.price, proven_ms)]))
+        self._emit(PriceKind.LAST, [Price(code, told.price, proven_ms)])
         self._compare(code, told.trade_ms)
+
+    def _emit(self, kind: PriceKind, rows: list[Price]) -> None:
+        if rows := [row for row in rows if not self._shared.from_the_future(row.event_time_ms)]:
+            self._shared.emit(Prices(VENUE, kind, rows))
 
     def _compare(self, code: str, trade_ms: int) -> None:
         """Did the stream tell the trade that REST tells?"""

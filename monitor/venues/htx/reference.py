@@ -26,7 +26,7 @@ from monitor.venues.htx.numbers import (
     time_or_none,
 )
 from monitor.venues.htx.rows import VENUE
-from monitor.venues.htx.wire import kline_time_ms
+from monitor.venues.htx.wire import Kline, Trade, kline_time_ms, latest_trade
 
 T = TypeVar("T")
 
@@ -102,14 +102,8 @@ class _Index(Struct):
     index_ts: TimeMs
 
 
-class _Trade(Struct):
-    price: PriceNumber
-    ts: TimeMs
-    id: int = 0
-
-
 class _TradeTick(Struct):
-    data: list[_Trade]
+    data: list[Trade]
 
 
 class _TradeAnswer(Struct):
@@ -117,14 +111,9 @@ class _TradeAnswer(Struct):
     ts: TimeMs
 
 
-class _Kline(Struct):
-    id: int
-    close: PriceNumber
-
-
 class _KlineAnswer(Struct):
     ts: TimeMs
-    data: list[_Kline] = field(default_factory=list)
+    data: list[Kline] = field(default_factory=list)
 
 
 class _Timestamp(Struct):
@@ -270,8 +259,8 @@ class LastTrade(Struct, frozen=True):
 def last_trade(answer: Answer) -> LastTrade:
     """`market/trade` of one contract; the symbol in it is an alias, and not read."""
     whole = read(answer, _TradeAnswer, "market/trade")
-    latest = max(whole.tick.data, key=lambda trade: (trade.ts, trade.id), default=None)
-    if latest is None or not latest.ts:
+    latest = latest_trade(whole.tick.data)
+    if latest is None:
         raise VenueError(Fault.BAD_ANSWER, "market/trade: no trade in it", retryable=True)
     return LastTrade(latest.price, latest.ts, whole.ts)
 

@@ -3,7 +3,6 @@
 No URL, query or header ever reaches a log or an exception: they hold keys and signatures.
 """
 
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -28,6 +27,7 @@ from monitor.venues.htx.signing import (
     Parameters,
     Scope,
     check_allowed,
+    masked,
     query_of,
     signed_host,
     signed_query,
@@ -43,7 +43,6 @@ _RATE_LIMIT_CODE = 1032
 SETTLEMENT_CODES = frozenset({1056, 1059, 1077, 1078, 1079, 1080})
 UNKNOWN_CODES = frozenset({1013, 1014, 1332})  # coin or contract: the list of contracts has changed
 _COUNTED_CODES = _AUTH_CODES | _BUSY_CODES | SETTLEMENT_CODES | UNKNOWN_CODES | {_RATE_LIMIT_CODE}
-_LIKE_A_KEY = re.compile(r"[A-Za-z0-9+/=-]{24,}")
 
 
 class _Envelope(
@@ -230,8 +229,8 @@ class RestClient:
         if code is None:
             raise self._without_envelope(endpoint, who, status, headers)
         number = code if isinstance(code, int) else None
-        text = f"{endpoint.path}: HTTP {status}, code {_LIKE_A_KEY.sub('***', str(code))[:60]}"
-        if said := _LIKE_A_KEY.sub("***", envelope.error_text())[:200]:
+        text = f"{endpoint.path}: HTTP {status}, code {masked(str(code))}"
+        if said := masked(envelope.error_text()):
             text += f": {said}"
         if code == _RATE_LIMIT_CODE or status == 429:
             raise self._limited(endpoint, who, headers, text, number)

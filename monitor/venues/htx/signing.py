@@ -7,6 +7,7 @@ transfer and no change of leverage (`contract_switch_lever_rate`) is in it. Ever
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -72,7 +73,14 @@ ALLOWED: Final = frozenset(
 
 Parameters = Sequence[tuple[str, str]]
 
+_LIKE_A_KEY = re.compile(r"[A-Za-z0-9+/=-]{24,}")
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def masked(text: str) -> str:
+    """A text of the venue for people: it may quote the key or the signature."""
+    return _LIKE_A_KEY.sub("***", text)[:200]
 
 
 def check_allowed(endpoint: Endpoint) -> None:

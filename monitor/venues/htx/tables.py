@@ -1,6 +1,5 @@
 """Adjustment factors, tiered margin and coin terms: public, changed without notice, read hourly and after each settlement."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from typing import NoReturn
@@ -9,6 +8,7 @@ from monitor.model.events import GuaranteeTables
 from monitor.model.streams import Counters
 from monitor.venues.base import VenueError
 from monitor.venues.htx import reference
+from monitor.venues.htx.due import Schedule
 from monitor.venues.htx.numbers import Answer
 from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.signing import ADJUST_FACTOR, LADDER_MARGIN, QUERY_ELEMENTS, Endpoint
@@ -20,20 +20,23 @@ _TABLES: tuple[tuple[Endpoint, Callable[[Answer, Counters], GuaranteeTables]], .
 )
 
 
+_ALL = "all"
+
+
 class Tables:
     """All coins in one answer each."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._due = Schedule()
 
     async def run(self) -> NoReturn:
-        settings = self._shared.settings
         while True:
-            good = await self.reload()
-            await asyncio.sleep(settings.reload_s * random.uniform(0.9, 1.1) if good else settings.unavailable_pause_s)
+            await self.reload()
+            await self._due.next()
 
-    async def reload(self) -> bool:
-        """False: some table could not be had, and what was known of it stays."""
+    async def reload(self) -> None:
+        """What cannot be had is asked for again soon; what was known of it stays."""
         shared = self._shared
         good = True
         for endpoint, tables in _TABLES:
@@ -42,4 +45,5 @@ class Tables:
             except VenueError as exc:
                 shared.log.warning("table_not_loaded", path=endpoint.path, reason=exc.reason, code=exc.code, detail=exc.detail)
                 good = False
-        return good
+        settings = shared.settings
+        self._due.within(_ALL, settings.reload_s * random.uniform(0.9, 1.1) if good else settings.unavailable_pause_s)

@@ -15,6 +15,7 @@ from monitor.venues.htx import reference
 from monitor.venues.htx.frames import FrameError, heartbeat_number, inflate
 from monitor.venues.htx.numbers import ABSENT, UNREADABLE, time_or_none
 from monitor.venues.htx.rows import VENUE, AccountRow, PositionRow, coin_balance, position
+from monitor.venues.htx.signing import masked
 
 _CALLS_REMEMBERED = 64
 _REPEATED_SUBSCRIPTION = "2014"
@@ -56,7 +57,7 @@ class _Envelope(Struct, rename={"code_hyphen": "err-code", "text_hyphen": "err-m
         return "" if code is None else str(code)
 
     def error_text(self) -> str:
-        return f"{self.error() or 'no code'}: {self.text_hyphen or self.text or 'no text'}"[:200]
+        return masked(f"{self.error() or 'no code'}: {self.text_hyphen or self.text or 'no text'}")
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode

@@ -1,6 +1,6 @@
 """Frames of the market sockets: bytes in, prices and answers out. No socket, no clock; whatever comes in, nothing is raised."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Raw, Struct
@@ -35,36 +35,46 @@ class _Envelope(Struct):
     ch: str = ""
     ts: TimeMs = 0
     tick: Raw = ABSENT
-    id: str = ""
+    id: str | int | None = None  # as we sent it: the topic
     status: str = ""
     subbed: str = ""
     unsubbed: str = ""
 
 
-class _Trade(Struct):
+class Trade(Struct):
+    """On a socket, and by REST with texts for numbers."""
+
     price: PriceNumber
     ts: TimeMs
     id: int = 0
 
 
 class _Trades(Struct):
-    data: list[_Trade]
+    data: list[Trade]
 
 
-class _Kline(Struct):
+class Kline(Struct):
+    """Of an index or a mark price, on a socket and by REST."""
+
     close: PriceNumber
     id: int  # begin of its minute, epoch seconds
 
 
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
 _decode_trades = msgspec.json.Decoder(_Trades, strict=False).decode
-_decode_kline = msgspec.json.Decoder(_Kline, strict=False).decode
+_decode_kline = msgspec.json.Decoder(Kline, strict=False).decode
 
 
 def topic_name(kind: PriceKind, symbol: str) -> str:
     if kind is PriceKind.LAST:
         return f"market.{symbol}.trade.detail"
     return f"market.{symbol}-USD.index.1min" if kind is PriceKind.INDEX else f"market.{symbol}.mark_price.1min"
+
+
+def latest_trade(trades: Iterable[Trade]) -> Trade | None:
+    """Their order is not documented. None: no trade, or none that names its time."""
+    latest = max(trades, key=lambda trade: (trade.ts, trade.id), default=None)
+    return latest if latest is not None and latest.ts else None
 
 
 def kline_time_ms(said_ms: int, begin_s: int) -> int:
@@ -98,7 +108,7 @@ class MarketWire:
             return MarketFrame(acknowledged=said.subbed.lower())
         if said.status == "error":
             count(self._counters.refused, "subscription")
-            return MarketFrame(refused=said.id.lower())
+            return MarketFrame(refused=str(said.id).lower())
         raise FrameError("unknown_message")
 
     def _push(self, said: _Envelope) -> MarketFrame:
@@ -115,12 +125,11 @@ class MarketWire:
         return MarketFrame(Prices(VENUE, kind, [price]))
 
     def _last(self, said: _Envelope, symbol: str) -> Price | None:
-        """The latest of the trades: their order in a push is not documented."""
         try:
-            latest = max(_decode_trades(said.tick).data, key=lambda trade: (trade.ts, trade.id), default=None)
+            latest = latest_trade(_decode_trades(said.tick).data)
         except UNREADABLE:
             return None
-        return Price(symbol, latest.price, latest.ts) if latest is not None and latest.ts else None
+        return None if latest is None else Price(symbol, latest.price, latest.ts)
 
     def _close(self, said: _Envelope, symbol: str) -> Price | None:
         try:
