@@ -34,6 +34,7 @@ class GuaranteeScheme(Scheme):
         self.book = GuaranteeBook(self.market, [account.alias for account in accounts])
         self.judge = Judge(self.book, self.rules, restored)
         self.explain = GuaranteeExplainer(self.book)
+        self._settling_ms: dict[str, int] = {}  # coins that settle, since when
 
     def folds(self) -> dict[type, Callable[[Any], list[Transition]]]:
         return {
@@ -83,13 +84,18 @@ class GuaranteeScheme(Scheme):
 
     def _settlement(self, event: Settlement) -> list[Transition]:
         """While a coin settles its alerts are held; afterwards everything of it is judged again."""
-        p = self.book.pools
-        for row, key in enumerate(self.book.pool_keys):
-            if key.pool == event.coin:
-                held = p.held_ms[row] != NEVER
-                p.held_ms[row] = NEVER if not event.running else p.held_ms[row] if held else self.now_ms
-        self._mark_trust(np.arange(len(p)))
+        if event.running:
+            self._settling_ms.setdefault(event.coin, self.now_ms)
+        else:
+            self._settling_ms.pop(event.coin, None)
+        self._hold()
         return [] if event.running else self._dress(self.judge.ratios())
+
+    def _hold(self) -> None:
+        """Marks the pools whose coin settles, those included that were first told of meanwhile."""
+        p = self.book.pools
+        p.held_ms[:] = [self._settling_ms.get(key.pool, NEVER) for key in self.book.pool_keys]
+        self._mark_trust(np.arange(len(p)))
 
     # -------------------------------------------------------------- account
 
@@ -99,6 +105,7 @@ class GuaranteeScheme(Scheme):
         before = self._leverage(account, event.balance.coin)
         self.book.take_snapshot(event)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
+        self._hold()
         said = self._dress(self.judge.reconciled(account))
         if first:
             said += self._gone(event.account)

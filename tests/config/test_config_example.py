@@ -141,9 +141,10 @@ def test_every_key_says_what_it_is() -> None:
     assert _undescribed(Config, "") == []
 
 
-def test_the_demo_needs_only_its_key(project_root: Path) -> None:
-    environ = {"MARGIN_MONITOR_DEMO_API_KEY": "k", "MARGIN_MONITOR_DEMO_API_SECRET": "s"}
-    assert [account.name for account in load(project_root / "config" / "demo.yaml", environ).accounts] == ["demo"]
+def test_the_demo_needs_only_its_keys(project_root: Path) -> None:
+    environ = {f"MARGIN_MONITOR_{name}_API_{part}": "x" for name in ("BINANCE", "HTX") for part in ("KEY", "SECRET")}
+    accounts = load(project_root / "config" / "demo.yaml", environ).accounts
+    assert [(account.name, account.venue) for account in accounts] == [("binance", "binance_usdm"), ("htx", "htx_coin_futures")]
 
 
 def test_the_schema_knows_the_sources_of_secrets() -> None:

@@ -108,7 +108,7 @@ def test_numbers_as_people_write_them(tmp_path: Path, written: str, value: float
 
 
 def test_settings_may_be_written_over_those_of_the_file(project_root: Path) -> None:
-    environ = {"MARGIN_MONITOR_DEMO_API_KEY": "k", "MARGIN_MONITOR_DEMO_API_SECRET": "s"}
+    environ = {f"MARGIN_MONITOR_{name}_API_{part}": "s" for name in ("BINANCE", "HTX") for part in ("KEY", "SECRET")}
     over = {"venues": {"binance_usdm": {"rest": "http://127.0.0.1:1234"}}, "web": {"listen": "127.0.0.1:0"}}
     config = load(project_root / "config" / "demo.yaml", environ, over=over)
     assert config.venues.binance_usdm.rest == "http://127.0.0.1:1234"

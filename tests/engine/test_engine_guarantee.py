@@ -166,6 +166,13 @@ def test_a_settlement_that_does_not_end_is_unknown_after_five_minutes() -> None:
     assert levels(world.settling(False), "health") == [("unknown", "critical")]
 
 
+def test_a_coin_that_is_first_told_of_while_it_settles_is_held_too() -> None:
+    world = CoinWorld()
+    world.settling(True)
+    assert levels(world.start({"BTC231229": 5_000.0}), "health") == [], "health 1.0, but held"
+    assert levels(world.settling(False), "health") == [("ok", "liquidation")]
+
+
 def test_what_the_settlement_resets_is_no_incident() -> None:
     """At 08:00 UTC realised profit moves into the static balance, and what may be transferred falls to 0 for a while."""
     world = CoinWorld()
