@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo test test-faults lint bench lock clean
 
 install: $(STAMP)
 
@@ -19,7 +19,11 @@ demo: install
 	$(BIN)/margin-monitor demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" --ignore tests/faults $(ARGS)
+
+# The fault catalogue, row by row, in compressed time; FAULT_TABLE=deploy/docs/faults.md writes the table of the run.
+test-faults: install
+	$(BIN)/python -m pytest tests/faults $(wildcard tests/faults_out) -n auto --dist worksteal $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

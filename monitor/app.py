@@ -1,9 +1,10 @@
 """The composition root: builds the parts, runs them in one task group, and ends them in the right order."""
 
 import asyncio
+import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -14,14 +15,19 @@ from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.clock import Clock
 from monitor.config import AccountConfig, Config
+from monitor.deadman import DeadMan, LoopProbe, Reason
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
+from monitor.heartbeat import Heartbeat
+from monitor.lease import Lease, StoreInUseError
 from monitor.metrics import Metrics
 from monitor.model.alerts import IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.readout import Readout
+from monitor.status_line import status_line
 from monitor.store import Store
+from monitor.systemd import ServiceManager
 from monitor.venues import Venue
 from monitor.venues.base import AccountAccess
 from monitor.venues.binance.venue import BinanceVenue
@@ -30,6 +36,7 @@ from monitor.web.server import Server, ServerSettings
 
 FLUSH_S = 10.0
 TICK_S = 1.0
+TURN_S_MAX = 300.0  # a start or an end that takes longer hangs
 
 log = structlog.get_logger()
 
@@ -60,18 +67,31 @@ class Monitor:
     """One run of the daemon with one configuration.
 
     reload: called for POST /-/reload; it loads the configuration, and calls `end(Ended.RELOAD)` if it is good.
+    on_started: called once the page is up and the venues run. reload_good: whether the last reload could be put into force.
     """
 
-    def __init__(self, config: Config, *, clock: Clock | None = None, reload: Reload | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        reload: Reload | None = None,
+        on_started: Callable[[], None] = lambda: None,
+        reload_good: bool = True,
+    ) -> None:
         self.config = config
+        self._reload_good = reload_good
         self.clock = clock or Clock()
         self._reload = reload if config.web.reload_enabled else None
         self._ended: asyncio.Future[Ended] | None = None
         self._crossings: asyncio.Queue[list[Transition]] = asyncio.Queue()
+        self._on_started = on_started
+        self._turned_s = time.monotonic()  # when it began to start or to end
         self.started = asyncio.Event()
         self.server: Server
         self.readout: Readout
         self.desk: AlertDesk
+        self.dead_man: DeadMan
         self.engine: Engine
 
     def end(self, why: Ended = Ended.STOPPED) -> None:
@@ -83,13 +103,29 @@ class Monitor:
         if self.started.is_set():
             self.readout.reload_good = False
 
-    async def run(self) -> Ended:
-        """Until `end`. Raises KeyRefusedError before anything is watched, OSError if the address cannot be had.
+    def hangs(self) -> dict[Reason, str]:
+        """Why a restart of the process would help; empty while it would not."""
+        if self.started.is_set() and self._ended is not None and not self._ended.done():
+            return self.dead_man.hangs()
+        turning_s = time.monotonic() - self._turned_s
+        return {Reason.LOOP_SLOW: f"starting or ending for {turning_s:.0f} s"} if turning_s >= TURN_S_MAX else {}
 
-        The order: the store first, because it knows what was open; the page before the venues, so that a slow start can be seen;
-        at the end the venues first, so that nothing new comes, then the outbox is emptied, then the store closes.
+    def status(self) -> str:
+        """One line for people."""
+        return status_line(self.engine.table(), self.dead_man.unwell()) if self.started.is_set() else "starting"
+
+    async def run(self) -> Ended:
+        """Until `end`. Raises StoreInUseError or KeyRefusedError before anything is watched, OSError if there is no such address.
+
+        The order: the lease, then the store, because it knows what was open; the page and the senders before the first question
+        to a venue, so that a slow start can be seen and what waited is sent. At the end the venues first, so that nothing new
+        comes, then the outbox is emptied, then the store closes.
         """
         self._ended = asyncio.get_running_loop().create_future()
+        with Lease(self.config.store.file()):
+            return await self._run()
+
+    async def _run(self) -> Ended:
         config, clock = self.config, self.clock
         synchronous: Literal["NORMAL", "FULL"] = "FULL" if config.store.synchronous == "full" else "NORMAL"
         store = await Store.open(config.store.file(), IncidentRecord, OutboxRow, now_ms=clock.now_ms, synchronous=synchronous)
@@ -104,8 +140,9 @@ class Monitor:
             setups = [AccountSetup(account.venue, account.name, account.rules) for account in config.accounts]
             self.engine = Engine(setups, config.rules, {incident.key: incident for incident in self.desk.incidents()})
             venues = self._venues()
-            self.readout = Readout(self.engine, venues, self.desk, clock)
-            await self._check_keys(venues)
+            self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
+            self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
+            self.readout.reload_good = self._reload_good
             await self.desk.handle(self.engine.abandoned(clock.now_ms()))
             return await self._watch(venues)
         finally:
@@ -115,10 +152,12 @@ class Monitor:
         web = self.config.web
         settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
         metrics = Metrics(self.readout, version=__version__, amounts=self.config.metrics.amounts)
-        self.server = Server(self.readout, metrics, settings, reload=self._reload)
+        self.server = Server(self.readout, metrics, settings, reload=self._reload, desk=self.desk)
         await self.server.start()
         sending = asyncio.create_task(self.desk.run(), name="alerts")
         try:
+            if await self._ended_before(self._check_keys(venues)):
+                return Ended.STOPPED
             why = await self._feed(venues, sending)
             await self._decide_all()
             await self.desk.flush(FLUSH_S if why is Ended.STOPPED else 0.0)
@@ -128,16 +167,33 @@ class Monitor:
             await asyncio.gather(sending, return_exceptions=True)
             await self.server.stop()
 
+    async def _ended_before(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether `end` was called before the work was done: an exchange that does not answer must not hold up the end."""
+        if self._ended is None:
+            raise RuntimeError("it belongs to run")
+        task = asyncio.create_task(work)
+        waiting: list[asyncio.Future[Any]] = [task, self._ended]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return False
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return True
+
     async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]") -> Ended:
         """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run."""
         if self._ended is None:
             raise RuntimeError("_feed belongs to run")
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(venue.run(), name=venue.name) for venue in venues]
         tasks += [asyncio.create_task(self._tick(), name="tick"), asyncio.create_task(self._decide(), name="decide")]
+        tasks += self._signs_of_life()
         self.started.set()
+        self._on_started()
         try:
             await asyncio.wait([*tasks, sending, self._ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._turned_s = time.monotonic()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,6 +233,18 @@ class Monitor:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
             await self.desk.tick(self.clock.now_ms())
+            self.dead_man.ticked()
+
+    def _signs_of_life(self) -> "list[asyncio.Task[Any]]":
+        """The probe of the loop, and the heartbeat where there is somebody to call."""
+        self.dead_man.ticked()  # the first tick is still to come
+        tasks = [asyncio.create_task(self.dead_man.probe.run(), name="loop-probe")]
+        settings = self.config.heartbeat
+        if settings.url is not None:
+            heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms)
+            self.readout.heartbeat = heartbeat.status
+            tasks.append(asyncio.create_task(heartbeat.run(), name="heartbeat"))
+        return tasks
 
     def _figures(self, key: PoolKey) -> PoolFigures | None:
         return self.engine.figures(key)
@@ -210,21 +278,25 @@ def _access(account: AccountConfig) -> AccountAccess:
     return AccountAccess(account.name, account.api_key, account.api_secret)
 
 
-async def run_until_signalled(config: Config, load_again: Callable[[], Config]) -> None:
+async def run_until_signalled(config: Config, load_again: Callable[[], Config], environ: Mapping[str, str] = os.environ) -> None:
     """Runs the daemon. TERM and INT end it, HUP loads the configuration again; a bad one changes nothing.
 
     load_again raises ConfigErrors. A good configuration starts a new run in the same process; the store carries what is open.
+    environ: where the service manager says how to be told.
     """
     loop = asyncio.get_running_loop()
     clock = Clock()
+    manager = ServiceManager(environ)
     following = config
 
     async def reload() -> list[str]:
         nonlocal following
+        manager.reloading()
         try:
             following = await asyncio.to_thread(load_again)  # a large file takes seconds
         except Exception as exc:  # noqa: BLE001  whatever is wrong with the new file, the old one stays in force
             monitor.reload_refused()
+            manager.ready()
             log.error("reload_refused", problem=str(exc))
             return str(exc).splitlines()
         log.info("reloading")
@@ -232,9 +304,10 @@ async def run_until_signalled(config: Config, load_again: Callable[[], Config]) 
         return []
 
     tasks: set[asyncio.Task[Any]] = set()
-    monitor = Monitor(config, clock=clock, reload=reload)
+    monitor = Monitor(config, clock=clock, reload=reload, on_started=manager.ready)
 
     def stop() -> None:
+        manager.stopping()
         monitor.end()
 
     def hang_up() -> None:
@@ -245,9 +318,26 @@ async def run_until_signalled(config: Config, load_again: Callable[[], Config]) 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
+    attending = loop.create_task(manager.attend(lambda: monitor)) if manager.present else None
     try:
-        while await monitor.run() is Ended.RELOAD:
-            monitor = Monitor(following, clock=clock, reload=reload)
+        running = config
+        while True:
+            try:
+                if await monitor.run() is Ended.STOPPED:
+                    return
+            except (OSError, KeyRefusedError, StoreInUseError) as exc:
+                if running is config or monitor.started.is_set():
+                    raise
+                log.error("reload_refused", problem=str(exc), hint="the configuration before it is in force again")
+                following, refused = config, True
+            else:
+                refused = False
+                config = running  # it has proven itself
+            running = following
+            monitor = Monitor(running, clock=clock, reload=reload, on_started=manager.ready, reload_good=not refused)
     finally:
+        if attending is not None:
+            attending.cancel()
+            await asyncio.gather(attending, return_exceptions=True)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)

@@ -10,13 +10,16 @@ import platform
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
 
 from monitor import __version__
+
+if TYPE_CHECKING:
+    from monitor.remote import Daemon
 
 app = typer.Typer(
     add_completion=False,
@@ -42,11 +45,16 @@ def _fail(code: int, problem: str, hint: str = "") -> typer.Exit:
     return typer.Exit(code)
 
 
+def _json(value: Any) -> None:
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
 @contextlib.contextmanager
 def _explained(address: str = "") -> Iterator[None]:
     """Turns what can go wrong outside the program into a cause, a hint and an exit code."""
     from monitor.app import KeyRefusedError
     from monitor.config_errors import ConfigErrors
+    from monitor.lease import StoreInUseError
 
     try:
         yield
@@ -56,6 +64,8 @@ def _explained(address: str = "") -> Iterator[None]:
         raise typer.Exit(USAGE) from None
     except KeyRefusedError as exc:
         raise _fail(FAILED, str(exc), "make a read-only key, or set allow_dangerous_key: true for this account") from None
+    except StoreInUseError as exc:
+        raise _fail(FAILED, str(exc), "stop that one, or give this one a store of its own: store.path") from None
     except OSError as exc:
         hint = f"is another one running? set web.listen to another port than {address}" if address else ""
         raise _fail(FAILED, exc.strerror or str(exc), hint) from None
@@ -142,9 +152,104 @@ def figures(
     except offline.FileError as exc:
         raise _fail(USAGE, exc.problem, exc.hint) from None
     if as_json:
-        sys.stdout.write(orjson.dumps(offline.as_json(pools), option=orjson.OPT_INDENT_2).decode() + "\n")
+        _json(offline.as_json(pools))
     else:
         offline.show(pools, Console())
+
+
+Url = Annotated[str, typer.Option(help="where the daemon listens")]
+TokenFile = Annotated[Path | None, typer.Option(help="file with the daemon's web.token, if it has one")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Author = Annotated[str, typer.Option(envvar=["MARGIN_MONITOR_AUTHOR", "USER"], help="who you are; shown to the others")]
+Note = Annotated[str, typer.Option(help="why")]
+DAEMON = "http://127.0.0.1:9877"
+
+
+@contextlib.contextmanager
+def _daemon(url: str, token_file: Path | None) -> "Iterator[Daemon]":
+    from monitor.remote import AddressError, Daemon, RemoteError
+
+    try:
+        yield Daemon(url, token_file)
+    except RemoteError as exc:
+        raise _fail(USAGE if isinstance(exc, AddressError) else FAILED, exc.problem, exc.hint) from None
+
+
+@app.command()
+def alerts(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = None) -> None:
+    """What is open in the running daemon, worst first."""
+    from monitor.remote import alert_lines
+
+    with _daemon(url, token_file) as daemon:
+        answer = daemon.alerts()
+    _json(answer) if as_json else typer.echo("\n".join(alert_lines(answer)))
+
+
+@app.command()
+def ack(
+    incident: Annotated[str, typer.Argument(metavar="ID", help="of the incident, as `alerts` and every message show it")],
+    author: Author,
+    note: Note = "",
+    minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="how long; it dies earlier when things get worse")] = 60.0,
+    undo: Annotated[bool, typer.Option("--undo", help="take the acknowledgement back")] = False,
+    url: Url = DAEMON,
+    token_file: TokenFile = None,
+) -> None:
+    """Acknowledge incident ID: it is not repeated, until it gets worse or the time is over."""
+    with _daemon(url, token_file) as daemon:
+        one = daemon.unacknowledge(incident) if undo else daemon.acknowledge(incident, author, note, minutes)
+    typer.echo(
+        f"{one['id']}: {'repeats go on' if undo else f'acknowledged for {minutes:g} min'} ({one['level']}, {one['summary']})"
+    )
+
+
+@app.command()
+def silence(
+    author: Author,
+    venue: Annotated[str, typer.Option(help="only of this venue")] = "",
+    account: Annotated[str, typer.Option(help="only of this account")] = "",
+    pool: Annotated[str, typer.Option(help="only of this pool")] = "",
+    rule: Annotated[str, typer.Option(help="only of this rule")] = "",
+    subject: Annotated[str, typer.Option(help="only of this subject: an asset, a symbol, a stream")] = "",
+    note: Note = "",
+    minutes: Annotated[float, typer.Option(min=0.01, max=10080, help="how long")] = 60.0,
+    url: Url = DAEMON,
+    token_file: TokenFile = None,
+) -> None:
+    """Hold back messages about what matches all that is named. What is still true is told when the silence ends.
+
+    Emergencies and liquidations are told all the same, and so is the end of what was told before.
+    """
+    from monitor.remote import matched
+
+    parts = {"venue": venue, "account": account, "pool": pool, "rule": rule, "subject": subject}
+    if not any(parts.values()):
+        raise _fail(USAGE, "a silence must name what it matches", "--account, --rule, --pool, --venue or --subject")
+    with _daemon(url, token_file) as daemon:
+        one = daemon.silence(parts, author, note, minutes)
+    typer.echo(f"{one['id']}: {matched(one)} is silent for {minutes:g} min, {len(one['matches'])} open now")
+
+
+@app.command()
+def silences(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = None) -> None:
+    """The silences in force."""
+    from monitor.remote import silence_lines
+
+    with _daemon(url, token_file) as daemon:
+        answer = daemon.silences()
+    _json(answer) if as_json else typer.echo("\n".join(silence_lines(answer)))
+
+
+@app.command()
+def unsilence(
+    silence_id: Annotated[str, typer.Argument(metavar="ID", help="of the silence, as `silences` shows it")],
+    url: Url = DAEMON,
+    token_file: TokenFile = None,
+) -> None:
+    """End silence ID now; what it held back is told at once."""
+    with _daemon(url, token_file) as daemon:
+        daemon.unsilence(silence_id)
+    typer.echo(f"{silence_id}: over")
 
 
 @app.command()

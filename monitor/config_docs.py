@@ -55,6 +55,8 @@ _EXAMPLES: dict[str, Any] = {
     "channels.telegram.chat_id": "123456789",
     "channels.webhook.name": "pager",
     "channels.webhook.url": {"file": "secrets/pager_url"},
+    "channels.alertmanager.name": "site",
+    "channels.alertmanager.url": {"file": "secrets/site_url"},
     "routes.channels": ["phone"],
 }
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_core import PydanticCustomError
 
 from monitor.alerts.settings import AlertSettings
+from monitor.heartbeat import HeartbeatSettings
 from monitor.model.secret import Secret
 from monitor.rules import RuleBook
 from monitor.secret_sources import refusal
@@ -162,6 +163,9 @@ class Config(_Section):
     store: StoreConfig = Field(
         default_factory=StoreConfig, description="where open incidents and unsent messages survive a restart"
     )
+    heartbeat: HeartbeatSettings = Field(
+        default_factory=HeartbeatSettings, description="a sign of life for a service outside, which calls when it stays away"
+    )
     metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="what Prometheus may read")
     log: LogConfig = Field(default_factory=LogConfig, description="the log, on standard error")
 
@@ -171,6 +175,20 @@ class Config(_Section):
         if not accounts:
             raise refusal("is empty", "there is nothing to watch: name an account, its venue and its key")
         return accounts
+
+    @field_validator("alerts")
+    @classmethod
+    def _routes_name_what_there_is(cls, alerts: AlertSettings, info: ValidationInfo) -> AlertSettings:
+        """A route for a mistyped account or rule would carry nothing, and nobody would notice."""
+        accounts = {account.name for account in info.data.get("accounts", ())}
+        rules = {*RuleBook.model_fields, "channel", "store"}
+        for index, route in enumerate(alerts.routes):
+            for what, named, known in (("accounts", route.accounts, accounts), ("rules", route.rules, rules)):
+                unknown = sorted(set(named) - known)
+                if unknown and known:
+                    problem = f"routes[{index}].{what} names {', '.join(unknown)}, which is not there"
+                    raise refusal(problem, f"known: {', '.join(sorted(known))}")
+        return alerts
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

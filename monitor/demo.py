@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import html
+import re
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -32,7 +34,6 @@ STYLES = {
     Level.EMERGENCY: "bold white on red",
     Level.LIQUIDATION: "bold white on dark_red",
 }
-MESSAGES_SHOWN = 3
 REFRESH_S = 0.5
 LINE_S = 5.0  # without a terminal: one line of figures so often
 
@@ -65,7 +66,7 @@ class Receiver:
 
     async def _telegram(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self._take("Telegram", body["text"])
+        self._take("Telegram", html.unescape(re.sub(r"</?\w+[^>]*>", "", body["text"])))
         return web.json_response({"ok": True, "result": {"message_id": self.received}})
 
     def _take(self, service: str, text: str) -> None:
@@ -171,29 +172,27 @@ def _line(pool: PoolFigures) -> str:
     level = Level(pool.level).word.upper()
     return (
         f"{level:<11} {pool.key.account} {pool.key.pool}  health {_number(pool.health, '.3f')}  "
-        f"margin ratio {_number(pool.margin_ratio, '.1%')}  equity {_number(pool.equity, ',.2f')} {pool.unit}  "
-        f"maintenance {_number(pool.requirement, ',.2f')}"
+        f"margin ratio {_number(pool.margin_ratio, '.1%')}  equity {_amount(pool.equity)} {pool.unit}  "
+        f"liquidated at {_amount(pool.requirement)}"
     )
 
 
 def _screen(monitor: Monitor, receiver: Receiver) -> Group:
-    pools = Table(title="margin-monitor demo", title_justify="left", expand=True)
-    for heading in ("level", "account", "pool", "health ↓ worse", "margin ratio ↑ worse", "equity", "maintenance", "available"):
-        pools.add_column(heading, justify="left" if heading in ("level", "account", "pool") else "right")
-    positions = Table(expand=True)
-    for heading in ("position", "quantity", "mark", "PnL", "maintenance", "bracket", "liquidation", "distance"):
-        positions.add_column(heading, justify="left" if heading == "position" else "right")
+    pools = Table(title="margin-monitor demo", title_justify="left", expand=True, box=None)
+    for heading in ("level", "pool", "health ↓", "ratio ↑", "equity", "liquidated at"):
+        pools.add_column(heading, justify="left" if heading in ("level", "pool") else "right", no_wrap=True)
+    positions = Table(expand=True, box=None)
+    for heading in ("position", "quantity", "price", "PnL", "liquidation", "distance"):
+        positions.add_column(heading, justify="left" if heading == "position" else "right", no_wrap=True)
     for pool in _pools(monitor):
         level = Level(pool.level)
         pools.add_row(
             Text(level.word.upper(), STYLES[level]),
-            pool.key.account,
-            pool.key.pool,
+            f"{pool.key.account} {pool.key.pool}",
             Text(_number(pool.health, ".3f"), STYLES[level]),
             _number(pool.margin_ratio, ".1%"),
-            f"{_number(pool.equity, ',.2f')} {pool.unit}",
-            _number(pool.requirement, ",.2f"),
-            _number(pool.available, ",.2f"),
+            f"{_amount(pool.equity)} {pool.unit}",
+            _amount(pool.requirement),
         )
         for position in pool.positions:
             price, liquidation = position.price, position.liquidation_price
@@ -202,18 +201,21 @@ def _screen(monitor: Monitor, receiver: Receiver) -> Group:
                 position.symbol,
                 f"{position.quantity:,.6g}",
                 _number(price, ",.6g"),
-                _number(position.unrealized_pnl, ",.2f"),
-                _number(position.maintenance_margin, ",.2f"),
-                str(position.bracket or "–"),
+                _amount(position.unrealized_pnl),
                 _number(liquidation, ",.6g"),
                 _number(distance, "+.1%"),
             )
-    last = list(receiver.texts)[-MESSAGES_SHOWN:]
-    messages = [Panel(escape(text.strip()), title=f"delivered to {service}", title_align="left") for service, text in last]
+    last = [text for service, text in receiver.texts if service == "Slack"][-1:]  # Telegram has got the same
+    messages = [Panel(escape(text.strip()), title="last delivered to Slack and Telegram", title_align="left") for text in last]
     waiting = monitor.readout.missing()
     state = "ready" if not waiting else "not ready: " + "; ".join(waiting[:3])
     footer = Text(f"{state}   {receiver.received} messages delivered   page {monitor.server.url}   Ctrl-C ends", "dim")
-    return Group(pools, positions, *messages, footer)
+    return Group(pools, *messages, positions, footer)  # a small terminal cuts the end, not what to do
+
+
+def _amount(value: float | None) -> str:
+    """Money with cents, coins with four digits."""
+    return "–" if value is None else f"{value:,.2f}" if abs(value) >= 100 else f"{value:,.4g}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -212,6 +212,7 @@ class _Small(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._venues()
         yield from self._alerts()
+        yield from self._self_check()
         yield from self._program()
 
     def _venues(self) -> Iterator[Metric]:
@@ -260,6 +261,38 @@ class _Small(Collector):
         age_ms = max(0, self._view.now_ms() - min(waiting_since)) if waiting_since else 0
         yield GaugeMetricFamily(
             "margin_outbox_oldest_age_seconds", "Age of the oldest message that waits, 0 if none does.", value=age_ms / 1000
+        )
+
+    def _self_check(self) -> Iterator[Metric]:
+        check = self._view.self_check()
+        withheld = GaugeMetricFamily(
+            "margin_heartbeat_withheld", "1 while this is a reason to leave the heartbeat out.", labels=("reason",)
+        )
+        for reason, holds in check.withheld.items():
+            withheld.add_metric((reason,), int(holds))
+        yield withheld
+        yield _counter(
+            "margin_heartbeats",
+            "Calls of the heartbeat, by their result.",
+            ("result",),
+            {(result,): n for result, n in check.heartbeats.items()},
+        )
+        if check.heartbeat_ms is not None:
+            yield GaugeMetricFamily(
+                "margin_heartbeat_last_success_timestamp_seconds",
+                "When a heartbeat last arrived.",
+                value=check.heartbeat_ms / 1000,
+            )
+        offsets = GaugeMetricFamily(
+            "margin_clock_offset_seconds", "Clock of the venue minus ours, when last compared.", labels=("venue",)
+        )
+        for venue, offset_ms in check.clock_offsets_ms.items():
+            offsets.add_metric((label_value(venue),), offset_ms / 1000)
+        yield offsets
+        yield GaugeMetricFamily(
+            "margin_loop_lag_seconds",
+            "How late the event loop woke a sleeper, the worst of the last 15 s.",
+            value=check.loop_lag_s,
         )
 
     def _program(self) -> Iterator[Metric]:

@@ -40,7 +40,7 @@ def pools_of(path: Path) -> list[PoolFigures]:
     """The pools of the account in the file. Raises FileError."""
     answers = _read(path)
     venue = answers.get("venue")
-    if venue not in READERS:
+    if not isinstance(venue, str) or venue not in READERS:
         raise FileError(f"{path}: venue is {venue!r}", f"write one of: {', '.join(READERS)}")
     engine = Engine([AccountSetup(venue, ALIAS, RuleBook())])
     try:

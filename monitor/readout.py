@@ -7,12 +7,14 @@ import numpy as np
 
 from monitor.alerts.desk import AlertDesk
 from monitor.clock import Clock
+from monitor.deadman import DeadMan, Reason
 from monitor.engine.engine import Engine
+from monitor.heartbeat import HeartbeatStatus
 from monitor.model.alerts import ChannelStatus, Incident
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
-from monitor.model.view import TickTimes
+from monitor.model.view import SelfCheck, TickTimes
 from monitor.venues import Venue
 
 TICK_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -21,9 +23,10 @@ TICK_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.0
 class Readout:
     """Answers from the parts as they are now; keeps nothing but the times of ticks and reloads."""
 
-    def __init__(self, engine: Engine, venues: Sequence[Venue], desk: AlertDesk, clock: Clock) -> None:
-        self._engine, self._venues, self._desk, self._clock = engine, venues, desk, clock
+    def __init__(self, engine: Engine, venues: Sequence[Venue], desk: AlertDesk, clock: Clock, dead_man: DeadMan) -> None:
+        self._engine, self._venues, self._desk, self._clock, self._dead_man = engine, venues, desk, clock, dead_man
         self._ticks = TickTimes(bounds=TICK_BOUNDS_S, counts=[0] * (len(TICK_BOUNDS_S) + 1))
+        self.heartbeat = HeartbeatStatus()
         self.reload_good, self.reload_ms = True, clock.now_ms()
 
     def took(self, seconds: float) -> None:
@@ -71,6 +74,16 @@ class Readout:
         keys = [table.keys[row] for row in waiting]
         missing += [f"{key.venue} {key.account} {key.pool}: not yet compared with the venue's own figures" for key in keys]
         return missing
+
+    def self_check(self) -> SelfCheck:
+        unwell = self._dead_man.unwell()
+        return SelfCheck(
+            withheld={reason: reason in unwell for reason in Reason},
+            heartbeat_ms=self.heartbeat.last_success_ms,
+            heartbeats=self.heartbeat.results,
+            loop_lag_s=self._dead_man.probe.worst_lag_s,
+            clock_offsets_ms=self._engine.clock_offsets_ms(),
+        )
 
     def config_reloaded(self) -> tuple[bool, int]:
         return self.reload_good, self.reload_ms

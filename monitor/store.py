@@ -1,4 +1,4 @@
-"""What must survive the process: incidents and messages that still wait to be sent. SQLite in one thread of its own."""
+"""What must survive the process: incidents, messages that still wait to be sent, silences. SQLite in one thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-SCHEMA_VERSION = 1
+from monitor.model.alerts import Silence
+
+SCHEMA_VERSION = 2
 CLOSED_KEPT_MAX = 10_000  # closed incidents are history: the newest stay
 PRUNE_EVERY_WRITES = 256
 RESERVE_BYTES = 256 << 10  # released when the disk is full, so that the crossing that fills it is still written
@@ -29,14 +31,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE outbox (id TEXT PRIMARY KEY, record BLOB NOT NULL)",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     ),
+    ("CREATE TABLE silences (id TEXT PRIMARY KEY, record BLOB NOT NULL)",),
 )
 
 PUT = {
     "incidents": "INSERT INTO incidents (id, open, record) VALUES (?1, ?2, ?3)"
     " ON CONFLICT (id) DO UPDATE SET open = ?2, record = ?3",
     "outbox": "INSERT INTO outbox (id, record) VALUES (?1, ?3) ON CONFLICT (id) DO UPDATE SET record = ?3",
+    "silences": "INSERT INTO silences (id, record) VALUES (?1, ?3) ON CONFLICT (id) DO UPDATE SET record = ?3",
 }
-DROP = "DELETE FROM outbox WHERE id = ?"
+DROP = {"outbox": "DELETE FROM outbox WHERE id = ?", "silences": "DELETE FROM silences WHERE id = ?"}
 PRUNE = "DELETE FROM incidents WHERE open = 0 AND id NOT IN (SELECT id FROM incidents WHERE open = 0 ORDER BY id DESC LIMIT ?)"
 
 
@@ -70,7 +74,7 @@ class StoreError(Exception):
 
 
 class Store(Generic[I, M]):
-    """A durable mirror of the open incidents and the waiting messages, which the process holds in memory anyway.
+    """A durable mirror of the open incidents, the waiting messages and the silences, which the process holds in memory anyway.
 
     It never refuses: what the disk does not take stays here and is written, all of it, as soon as the disk takes it again.
     `durable` and `problem` say how things are; `take_notices` gives what happened once (a file moved aside).
@@ -91,16 +95,18 @@ class Store(Generic[I, M]):
         self._failing = False  # the last write, or the opening, was refused or did not end in time
         self._decode_incident = msgspec.json.Decoder(incident_type).decode
         self._decode_message = msgspec.json.Decoder(message_type).decode
+        self._decode_silence = msgspec.json.Decoder(Silence).decode
         self._encode = msgspec.json.Encoder().encode
         self._now_ms = now_ms
         self._synchronous = synchronous
         self._patience_s = patience_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._writing: asyncio.Future[None] | None = None
-        self._alive: dict[Place, _Row] = {}  # all that must be on disk: open incidents, waiting messages
+        self._alive: dict[Place, _Row] = {}  # all that must be on disk: open incidents, waiting messages, silences
         self._dirty: dict[Place, _Row | None] = {}  # not yet on disk; None: to be deleted
         self._notices: list[str] = []
         self._loaded: tuple[list[I], list[M]] = ([], [])
+        self._silences: list[Silence] = []
         # Only the thread touches these:
         self._db: sqlite3.Connection | None = None
         self._writes = 0
@@ -144,6 +150,11 @@ class Store(Generic[I, M]):
         """Waiting messages as the file had them at the start, oldest id first."""
         return self._loaded[1]
 
+    @property
+    def silences(self) -> Sequence[Silence]:
+        """Silences as the file had them at the start, ended ones included."""
+        return self._silences
+
     def take_notices(self) -> list[str]:
         """What happened once and its owner should be told, in plain words; each is given once."""
         notices, self._notices = self._notices, []
@@ -151,8 +162,16 @@ class Store(Generic[I, M]):
 
     # -------------------------------------------------------------- commit
 
-    async def commit(self, incidents: Iterable[I] = (), messages: Iterable[M] = (), drop: Collection[str] = ()) -> bool:
-        """Puts incidents and messages (by id) and deletes messages, in one transaction. Returns `durable`.
+    async def commit(
+        self,
+        incidents: Iterable[I] = (),
+        messages: Iterable[M] = (),
+        drop: Collection[str] = (),
+        *,
+        silences: Iterable[Silence] = (),
+        drop_silences: Collection[str] = (),
+    ) -> bool:
+        """Puts incidents, messages and silences (by id) and deletes messages and silences, in one transaction. Returns `durable`.
 
         Also writes what an earlier commit could not: `commit()` with nothing is a retry.
         """
@@ -163,6 +182,10 @@ class Store(Generic[I, M]):
             self._stage(("outbox", message.id), _Row(self._encode(message)), keep=True)
         for message_id in drop:
             self._stage(("outbox", message_id), None, keep=False)
+        for silence in silences:
+            self._stage(("silences", silence.id), _Row(self._encode(silence)), keep=True)
+        for silence_id in drop_silences:
+            self._stage(("silences", silence_id), None, keep=False)
         hangs = self._failing and self._writing is not None  # we waited for it before: the next alert need not
         try:
             async with asyncio.timeout(0 if hangs else self._patience_s):
@@ -245,6 +268,7 @@ class Store(Generic[I, M]):
     def _load(self, db: sqlite3.Connection) -> tuple[list[I], list[M]]:
         incidents: list[I] = []
         messages: list[M] = []
+        silences: list[Silence] = []
         unreadable = 0
         for row_id, record in db.execute("SELECT id, record FROM incidents WHERE open = 1 ORDER BY id"):
             try:
@@ -258,6 +282,15 @@ class Store(Generic[I, M]):
                 self._alive["outbox", row_id] = _Row(record)
             except msgspec.DecodeError:
                 unreadable += 1
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > 1:  # an older file that could only be read was not migrated
+            for row_id, record in db.execute("SELECT id, record FROM silences ORDER BY id"):
+                try:
+                    silences.append(self._decode_silence(record))
+                    self._alive["silences", row_id] = _Row(record)
+                except msgspec.DecodeError:
+                    unreadable += 1
+        self._silences = silences
         if unreadable:
             self._notices.append(f"{unreadable} records of the store could not be read and were left in it")
         return incidents, messages
@@ -281,7 +314,7 @@ class Store(Generic[I, M]):
             db.execute("BEGIN IMMEDIATE")
             for (table, row_id), row in batch.items():
                 if row is None:
-                    db.execute(DROP, (row_id,))
+                    db.execute(DROP[table], (row_id,))
                 else:
                     db.execute(PUT[table], (row_id, row.open, row.record))
             self._writes += 1

@@ -1,6 +1,7 @@
 """Why tell now? Pure: an incident as it was last told, and what is true now.
 
-The promises: worsening is never held back; missing data resolve nothing; one end per incident; what stays open is told again.
+The promises: worsening is never lost; missing data resolve nothing; one end per incident; what stays open is told again, until
+somebody acknowledges it. A silence may delay what it matches, up to critical; an emergency breaks through.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Mapping
 from msgspec import Struct, structs
 
 from monitor.alerts.message import Reason, gravity
-from monitor.model.alerts import Incident, Level, Transition, Worse
+from monitor.model.alerts import Acknowledgement, Incident, Level, Silence, Transition, Worse
+
+BREAKS_SILENCE = Level.EMERGENCY  # and above: nobody sleeps through a liquidation because of a silence
+CLOCK_SLACK_MS = 60_000
 
 
 class RepeatPolicy(Struct, frozen=True):
@@ -19,30 +23,69 @@ class RepeatPolicy(Struct, frozen=True):
     every_ms: Mapping[Level, int]
     tell_better: bool = False
 
-    def due(self, incident: Incident, now_ms: int) -> bool:
+    def due(self, incident: Incident, now_ms: int, *, silenced: bool = False) -> bool:
+        """silenced: a silence that is in force matches it."""
         interval_ms = self.every_ms.get(gravity(incident.level))
         if interval_ms is None or incident.closed_ms is not None:
+            return False
+        if (silenced and can_wait(Reason.REPEAT_DUE, incident.level)) or in_force(incident.acknowledged, now_ms):
             return False
         waited_ms = now_ms - incident.notified_ms
         return waited_ms >= interval_ms or waited_ms < 0  # a clock that was set back must not silence us
 
 
 def why_notify(incident: Incident | None, level: Level, policy: RepeatPolicy) -> Reason | None:
-    """Why a change to `level` is told, or None.
+    """Why a change to `level` is told, or None. Whether a silence holds it back is the question of `can_wait`.
 
     incident: the open one of the key, as it was before; None if there is none.
     """
-    if incident is None:
-        return {Level.OK: None, Level.UNKNOWN: Reason.UNKNOWN}.get(level, Reason.FIRST)
+    was_told = incident is not None and incident.messages > 0  # else a silence kept it quiet so far
     if level is Level.OK:
-        return Reason.RESOLVED
+        return Reason.RESOLVED if was_told else None
     if level is Level.UNKNOWN:
-        return None if incident.level is Level.UNKNOWN else Reason.UNKNOWN
-    if level > incident.notified_level:
+        return None if incident is not None and incident.level is Level.UNKNOWN else Reason.UNKNOWN
+    if incident is None or not was_told:
+        return Reason.FIRST
+    acknowledged = incident.acknowledged
+    if level > incident.notified_level or (acknowledged is not None and level > acknowledged.level):
         return Reason.WORSE
     if policy.tell_better and level < incident.notified_level and level < incident.known_level:
         return Reason.BETTER
     return None
+
+
+def can_wait(reason: Reason, level: Level) -> bool:
+    """Whether a silence may hold back a message of this reason: bad news below an emergency. An end disturbs nobody's sleep."""
+    return reason is not Reason.RESOLVED and gravity(level) < BREAKS_SILENCE
+
+
+def owed(incident: Incident) -> Reason | None:
+    """Why an incident of which a silence held back news is told when the silence is over; None: they know all that counts."""
+    if incident.closed_ms is not None:
+        return None
+    if incident.level is Level.UNKNOWN:
+        return Reason.UNKNOWN
+    if incident.messages == 0:
+        return Reason.FIRST
+    return Reason.WORSE if incident.level > incident.notified_level else None
+
+
+def in_force(what: Acknowledgement | Silence | None, now_ms: int) -> bool:
+    """Whether an acknowledgement or a silence has neither ended nor begun far in the future: a clock that was set back must not
+    silence us."""
+    if what is None:
+        return False
+    since_ms = what.at_ms if isinstance(what, Acknowledgement) else what.created_ms
+    return since_ms - CLOCK_SLACK_MS <= now_ms < what.until_ms
+
+
+def acknowledgement_after(incident: Incident, level: Level) -> Acknowledgement | None:
+    """What is left of an incident's acknowledgement when its level changes: nothing if that is worse, darkness included."""
+    acknowledged = incident.acknowledged
+    if acknowledged is None or level is Level.OK or level > acknowledged.level:
+        return None
+    went_dark = level is Level.UNKNOWN and incident.level is not Level.UNKNOWN
+    return None if went_dark else acknowledged
 
 
 def opened(transition: Transition, incident_id: str) -> Incident:
@@ -78,6 +121,7 @@ def changed(incident: Incident, transition: Transition) -> Incident:
         worst_value=worst_value(transition.worse or incident.worse, incident.worst_value, transition.value),
         worse=transition.worse or incident.worse,
         closed_ms=transition.at_ms if level is Level.OK else None,
+        acknowledged=acknowledgement_after(incident, level),
     )
 
 

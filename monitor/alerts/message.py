@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct, structs
 
-from monitor.model.alerts import Cause, Incident, Level, Lever
+from monitor.model.alerts import Cause, Incident, Level, Lever, Transition
 from monitor.model.figures import PoolFigures
 
 
@@ -44,8 +44,9 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def urgency(self) -> Level:
-        """How badly it wants to be delivered; good news can wait."""
-        return Level.OK if self.reason is Reason.RESOLVED else gravity(self.incident.level)
+        """How badly it wants to be delivered; good news can wait, unless it is all that is left of bad news never told."""
+        own = Level.OK if self.reason is Reason.RESOLVED else gravity(self.incident.level)
+        return max(own, self.swallowed_worst)
 
     def swallowing(self, older: Message) -> Message:
         """This message in the place of an older one that was never delivered: nothing that it said gets lost."""
@@ -90,7 +91,9 @@ class IncidentRecord(Struct, frozen=True, kw_only=True):
 
     incident: Incident
     told: tuple[str, ...] = ()  # channels that heard of it: they get the end of it too
+    heard: dict[str, Level] = {}  # the level that each of them was last told; older records lack it
     limit: float | None = None  # of the last crossing
+    held: Transition | None = None  # the last news that a silence holds back, without its figures' workings
 
     @property
     def id(self) -> str:
@@ -98,7 +101,8 @@ class IncidentRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def is_open(self) -> bool:
-        return self.incident.closed_ms is None
+        """It must survive a restart. An occurrence is over at once, but not before it is told."""
+        return self.incident.closed_ms is None or self.held is not None
 
 
 def row_of(notice: Notice, channel: str, created_ms: int, routed: tuple[str, ...]) -> OutboxRow:

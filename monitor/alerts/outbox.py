@@ -11,6 +11,7 @@ from typing import Protocol
 from msgspec import Struct, structs
 
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, row_of
+from monitor.model.alerts import Silence
 
 SUMMARY_MESSAGES_MAX = 20  # as many as a Telegram message holds
 
@@ -23,9 +24,17 @@ class OutboxStore(Protocol):
     @property
     def messages(self) -> Sequence[OutboxRow]: ...
     @property
+    def silences(self) -> Sequence[Silence]: ...
+    @property
     def problem(self) -> str: ...
     async def commit(
-        self, incidents: Iterable[IncidentRecord] = (), messages: Iterable[OutboxRow] = (), drop: Collection[str] = ()
+        self,
+        incidents: Iterable[IncidentRecord] = (),
+        messages: Iterable[OutboxRow] = (),
+        drop: Collection[str] = (),
+        *,
+        silences: Iterable[Silence] = (),
+        drop_silences: Collection[str] = (),
     ) -> bool: ...
     def take_notices(self) -> list[str]: ...
 

@@ -9,11 +9,13 @@ from monitor.alerts.settings import AlertSettings, RouteSettings, level_of
 from monitor.model.alerts import IncidentKey, Level
 
 CHANNEL_RULE = "channel"  # the monitor's own: a channel is broken
+STALE_RULE = "stale"  # old data; from critical on the figures are UNKNOWN
 STORE_RULE = "store"  # the monitor's own: the disk does not keep our state
 
 
 class Routes:
-    """Channels by level, account and rule. What the monitor says of itself passes every filter but the level."""
+    """Channels by level, account and rule. What the monitor says of itself passes every filter but the level, and the death of
+    all data passes the filter of rules."""
 
     def __init__(self, settings: AlertSettings) -> None:
         self._order = tuple(channel.name for channel in settings.channels)
@@ -43,4 +45,7 @@ def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
         return False
     if key.rule in (CHANNEL_RULE, STORE_RULE) and not key.account:
         return True
-    return (not route.accounts or key.account in route.accounts) and (not route.rules or key.rule in route.rules)
+    # A feed of the whole venue is every account's; and where the data have died, no other rule can speak any more.
+    account = not route.accounts or not key.account or key.account in route.accounts
+    blind = key.rule == STALE_RULE and gravity(level) >= Level.CRITICAL
+    return account and (blind or not route.rules or key.rule in route.rules)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
 from monitor.alerts.channels.base import Channel, GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.message import Notice
 from monitor.alerts.outbox import Change, Outbox, Waiting, attempted
 from monitor.alerts.settings import DeliverySettings
 from monitor.model.alerts import ChannelStatus
@@ -24,6 +26,7 @@ class Sender:
     """Sends one channel's rows one after the other. Its failures hold up nobody else.
 
     on_broken, on_mended: told once per change, with the channel's name and the reason.
+    standing: what is open of all that the channel was told, for one that asks for it by `refresh_s`.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Sender:
         rng: random.Random,
         on_broken: Callable[[str, str], Awaitable[None]],
         on_mended: Callable[[str, str], Awaitable[None]],
+        standing: Callable[[str], Iterator[Notice]] = lambda name: iter(()),
     ) -> None:
         self.status = status
         self._name = status.name
@@ -49,11 +53,24 @@ class Sender:
         self._rng = rng
         self._on_broken = on_broken
         self._on_mended = on_mended
+        self._standing = standing
+        self._refreshing: Iterator[Notice] = iter(())
+        self._refresh_due_s = clock_s()  # a new process does not know what its receiver still remembers
         self._failures = 0  # in a row
         self._hold_until_s = 0.0
+        self._tried_s = -math.inf
         self._attempts_s: dict[int, deque[float]] = {
             index: deque(maxlen=limit.count) for index, limit in enumerate(channel.limits)
         }
+
+    @property
+    def stalled_s(self) -> float:
+        """How long a message is due that is not tried though nothing holds the channel back: the sender hangs.
+
+        A receiver that is out or asks for patience holds the channel back; so does its published limit, for a minute at most.
+        """
+        due_s = min((one.due_s for one in self._outbox.waiting(self._name)), default=math.inf)
+        return max(0.0, self._clock_s() - max(due_s, self._hold_until_s, self._tried_s))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -61,7 +78,11 @@ class Sender:
             await asyncio.sleep(self._pause_s())
             one, wait_s = self._outbox.next(self._name)
             if one is None:
-                await self._outbox.arrival(self._name, wait_s)
+                notice, refresh_s = self._refresh()
+                if notice is not None:
+                    await self._settle_refresh(await self._try(notice))
+                else:
+                    await self._outbox.arrival(self._name, _sooner(wait_s, refresh_s))
                 continue
             one = await self._outbox.summarized(
                 self._name,
@@ -72,16 +93,21 @@ class Sender:
             await self._settle(one, await self._attempt(one))
 
     async def _attempt(self, one: Waiting) -> Outcome:
-        for times_s in self._attempts_s.values():
-            times_s.append(self._clock_s())
         one.in_flight = True
         try:
-            return await self._channel.send(one.row.notice)
-        except Exception as exc:
-            log.error("alert_send_crashed", channel=self._name, notice=one.row.notice.id, exc_info=True)
-            return GiveUp(f"internal error: {type(exc).__name__}")
+            return await self._try(one.row.notice)
         finally:
             one.in_flight = False
+
+    async def _try(self, notice: Notice) -> Outcome:
+        self._tried_s = self._clock_s()
+        for times_s in self._attempts_s.values():
+            times_s.append(self._tried_s)
+        try:
+            return await self._channel.send(notice)
+        except Exception as exc:
+            log.error("alert_send_crashed", channel=self._name, notice=notice.id, exc_info=True)
+            return GiveUp(f"internal error: {type(exc).__name__}")
 
     def _pause_s(self) -> float:
         """Seconds until the channel may be used again: what the receiver asked for, our back-off, its published limits."""
@@ -91,6 +117,46 @@ class Sender:
             if len(times_s) == limit.count:
                 until_s = max(until_s, times_s[0] + limit.per_s)
         return max(until_s - now_s, 0.0)
+
+    # -------------------------------------------------------------- receivers that forget
+
+    def _refresh(self) -> tuple[Notice | None, float | None]:
+        """The next part of what the receiver must be told again, or None and the seconds until then (None: never)."""
+        if self._channel.refresh_s is None:
+            return None, None
+        notice = next(self._refreshing, None)
+        if notice is not None:
+            return notice, 0.0
+        wait_s = self._refresh_due_s - self._clock_s()
+        if wait_s > 0:
+            return None, wait_s
+        self._refresh_due_s = self._clock_s() + self._channel.refresh_s
+        self._refreshing = self._standing(self._name)
+        return next(self._refreshing, None), self._channel.refresh_s
+
+    async def _settle_refresh(self, outcome: Outcome) -> None:
+        """A state that is sent again waits in no outbox: the next round says it better."""
+        if isinstance(outcome, Sent):
+            self._failures = 0
+            await self._works()
+            return
+        self._failures += 1
+        self._refreshing = iter(())
+        wait_s = outcome.after_s if isinstance(outcome, RetryAt) and outcome.after_s is not None else None
+        self._hold_until_s = self._clock_s() + (self._back_off_s(self._failures) if wait_s is None else wait_s)
+        log.warning("alert_refresh_failed", channel=self._name, reason=outcome.reason)
+        if isinstance(outcome, GiveUp):
+            await self._broken(outcome.reason)
+
+    async def _works(self) -> None:
+        if self.status.broken:
+            was, self.status.broken = self.status.broken, ""
+            await self._on_mended(self._name, was)
+
+    async def _broken(self, reason: str) -> None:
+        newly, self.status.broken = not self.status.broken, reason
+        if newly:
+            await self._on_broken(self._name, reason)
 
     # -------------------------------------------------------------- outcomes
 
@@ -110,9 +176,7 @@ class Sender:
         count(self.status.results, "sent")
         log.info("alert_sent", channel=self._name, notice=one.row.notice.id, attempts=one.row.attempts + 1)
         await self._outbox.apply(Change(drop=(one.row.id,)))
-        if self.status.broken:
-            was, self.status.broken = self.status.broken, ""
-            await self._on_mended(self._name, was)
+        await self._works()
 
     async def _retry(self, one: Waiting, answer: RetryAt) -> None:
         self._failures += 1
@@ -142,12 +206,14 @@ class Sender:
             return
         log.error("alert_refused", channel=self._name, notice=row.notice.id, reason=reason)
         wait_s = self._delivery.probe_s * (PROBE_GROWTH if row.refused else 1.0)
-        newly, self.status.broken = not self.status.broken, reason
         await self._outbox.postpone(one, attempted(row, reason, refused=True), wait_s)
-        if newly:
-            await self._on_broken(self._name, reason)
+        await self._broken(reason)
 
     def _back_off_s(self, failures: int) -> float:
         """Doubles from retry_min_s to retry_max_s; half of it is chance, so that a receiver is not met by all at once."""
         longest = min(self._delivery.retry_min_s * 2.0 ** min(failures - 1, 30), self._delivery.retry_max_s)
         return longest * self._rng.uniform(0.5, 1.0)
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)

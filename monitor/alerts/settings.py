@@ -33,9 +33,15 @@ class RouteSettings(_Settings):
 
 
 class RepeatSettings(_Settings):
-    """After how many minutes an open incident is told again; 0: not again. UNKNOWN repeats as critical, info never."""
+    """When an open incident is told again, until it is acknowledged; 0: not again. UNKNOWN repeats as critical, info never.
 
-    critical_min: Annotated[float, Field(ge=0, le=1440, description="Critical, emergency, liquidation; in minutes")] = 5.0
+    A silence holds back repeats and new messages up to critical; emergency and liquidation are always told.
+    """
+
+    critical_min: Annotated[
+        float,
+        Field(ge=0, le=1440, description="Critical, emergency, liquidation; in minutes. A silence never holds back the last two"),
+    ] = 5.0
     high_min: Annotated[float, Field(ge=0, le=1440, description="In minutes")] = 15.0
     warning_min: Annotated[float, Field(ge=0, le=10080, description="In minutes")] = 60.0
 

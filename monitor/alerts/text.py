@@ -85,6 +85,8 @@ def direction(message: Message) -> str:
         return "still unknown" if message.reason is Reason.REPEAT_DUE else "data missing"
     if message.momentary or before <= Level.OK:
         return "happened" if message.momentary else "new"
+    if incident.level == before and message.reason is Reason.WORSE:
+        return "worse again"  # it was better when somebody acknowledged it
     if incident.level != before:
         return f"{'worse' if incident.level > before else 'better'}, was {word(before)}"
     return f"still open after {duration(message.at_ms - incident.opened_ms)}"
@@ -115,7 +117,8 @@ def figure_lines(figures: PoolFigures | None) -> list[str]:
             f"equity {amount(figures.equity)} {figures.unit}, liquidated at {amount(figures.requirement)} {figures.unit}"
         )
     if figures.venue_equity is not None and figures.venue_requirement is not None:
-        own = f"venue's own figures: equity {amount(figures.venue_equity)}, liquidated at {amount(figures.venue_requirement)}"
+        aged = "" if figures.venue_age_ms is None else f", {figures.venue_age_ms / 1000:.0f} s ago"
+        own = f"venue's own figures{aged}: equity {amount(figures.venue_equity)}, liquidated at {amount(figures.venue_requirement)}"
         if figures.venue_requirement > 0:
             own += f" (health {ratio(figures.venue_equity / figures.venue_requirement)})"
         lines.append(own)

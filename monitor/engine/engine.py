@@ -8,7 +8,7 @@ import numpy as np
 from monitor.engine.guarantee import GuaranteeScheme
 from monitor.engine.joint import JointScheme
 from monitor.engine.market import NEVER
-from monitor.engine.scheme import SAFE_HEALTH, AccountSetup, Scheme, ended
+from monitor.engine.scheme import AccountSetup, Scheme, ended
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import AssetRate, Event, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
@@ -46,12 +46,22 @@ class Engine:
         return owner.fold(event) if owner is not None else []
 
     def abandoned(self, now_ms: int) -> list[Transition]:
-        """Ends for restored incidents of accounts that are no longer watched. Once, at the start."""
+        """Ends for restored incidents of accounts and venues that are no longer watched. Once, at the start."""
         return [
-            ended(key, incident.level, now_ms, "the account is no longer watched")
+            ended(key, incident.level, now_ms, why)
             for key, incident in self._restored.items()
-            if key.account and (key.venue not in self._schemes or key.account not in self._schemes[key.venue].trust)
+            if (why := self._why_abandoned(key))
         ]
+
+    def _why_abandoned(self, key: IncidentKey) -> str:
+        """ "" while somebody judges the key, or will tell its end. A key without a venue is the monitor's own."""
+        scheme = self._schemes.get(key.venue)
+        if key.account:
+            return "" if scheme is not None and key.account in scheme.trust else "the account is no longer watched"
+        if key.venue and scheme is None:
+            return "no account of the venue is watched any more"
+        rule = getattr(scheme.venue_rules, key.rule, None) if scheme is not None else None
+        return "the rule is switched off" if rule is not None and not rule.enabled else ""
 
     # -------------------------------------------------------------- readers
 
@@ -74,7 +84,7 @@ class Engine:
     def levers(self, key: PoolKey) -> tuple[Lever, ...]:
         """What to do now, with the amount; nothing for a pool that is safe or not there."""
         found = self._row(key)
-        return found[0].explain.levers(found[1], SAFE_HEALTH) if found else ()
+        return found[0].levers(found[1]) if found else ()
 
     def rates(self) -> dict[str, list[AssetRate]]:
         """The last collateral rates by venue."""
@@ -83,6 +93,15 @@ class Engine:
     def trusted(self) -> dict[tuple[str, str], str]:
         """Why an account is not trusted, by (venue, alias); "" where it is."""
         return {(name, alias): trust.why_not for name, scheme in self._schemes.items() for alias, trust in scheme.trust.items()}
+
+    def too_old(self) -> list[str]:
+        """Market feeds and accounts whose data are so old that nothing is known, in plain words."""
+        return [what for scheme in self._schemes.values() for what in scheme.too_old()]
+
+    def clock_offsets_ms(self) -> dict[str, int]:
+        """Venue − ours, by venue, where they were compared."""
+        offsets = {name: scheme.clock_offset_ms for name, scheme in self._schemes.items()}
+        return {name: offset_ms for name, offset_ms in offsets.items() if offset_ms is not None}
 
     def _row(self, key: PoolKey) -> tuple[Scheme, int] | None:
         scheme = self._schemes.get(key.venue)

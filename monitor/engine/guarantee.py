@@ -103,7 +103,7 @@ class GuaranteeScheme(Scheme):
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         first = trust.snapshot_ms == NEVER
         before = self._leverage(account, event.balance.coin)
-        self.book.take_snapshot(event)
+        self.book.take_snapshot(event, self.now_ms)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
         said = self._dress(self.judge.reconciled(account))

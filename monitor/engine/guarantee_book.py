@@ -149,11 +149,12 @@ class GuaranteeBook(PoolBook):
             self._place_tables(row, pool.pool)
         return changed
 
-    def take_snapshot(self, event: CoinSnapshot) -> None:
+    def take_snapshot(self, event: CoinSnapshot, now_ms: int) -> None:
         account = self.accounts[event.account]
         for leg in account.ledger.take_snapshot(event):
             self._place(account, leg)
         self._place_balance(account, account.ledger.balances[event.balance.coin])
+        self.pools.answered_ms[account.pools[event.balance.coin]] = now_ms
         self._reconcile(account, event)
 
     def take_update(self, event: CoinUpdate) -> None:

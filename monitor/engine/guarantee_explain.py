@@ -48,6 +48,7 @@ class GuaranteeExplainer:
             trusted=trusted,
             age_ms=None if p.fresh_ms[pool] == NEVER else max(0, now_ms - int(p.fresh_ms[pool])),
             reconcile_difference=_known(p.difference[pool]),
+            venue_age_ms=None if p.answered_ms[pool] == NEVER else max(0, now_ms - int(p.answered_ms[pool])),
             venue_equity=_known(p.venue_equity[pool]),
             venue_requirement=_known(p.venue_requirement[pool]),
             venue_withdrawable=_known(p.venue_withdrawable[pool]),

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from monitor.engine.gauge import Verdict
 from monitor.engine.joint_book import JointBook
 from monitor.engine.joint_explain import JointExplainer
-from monitor.engine.joint_judge import JointJudge
+from monitor.engine.joint_judge import COLLATERAL_RULES, JointJudge
 from monitor.engine.market import Market
 from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.model.alerts import Incident, IncidentKey, Transition
@@ -51,6 +52,25 @@ class JointScheme(Scheme):
             LeverageChanged: self._leverage,
             ModeChanged: self._mode,
         }
+
+    def _detail(self, verdict: Verdict) -> str:
+        """Of a collateral rule: from what to what, and how much of the equity it is."""
+        key, market = verdict.key, self.market
+        if key.rule not in COLLATERAL_RULES or verdict.pool < 0 or key.subject not in market.asset_rows:
+            return ""
+        row, asset = self.book.accounts[key.account].slots[key.pool, key.subject], market.asset_rows[key.subject]
+        equity = abs(self.book.pools.equity[verdict.pool])
+        share = f", {abs(self.book.slots.value[row]) / equity:.0%} of equity" if equity > 0 else ""
+        if key.rule == "auto_exchange":
+            return f": wallet {self.book.slots.wallet[row]:,.6g} {key.subject}"
+        if key.rule == "asset_mix":
+            return share
+        index = market.assets.index[asset]
+        if key.rule == "premium":
+            return f": {index:,.6g} USD{share}"
+        then = index / (1 + verdict.value)
+        since = "its dollar" if np.isclose(then, 1.0) else f"{then:,.6g} USD within the last hour"
+        return f": {index:,.6g} USD, from {since}{share}"
 
     # -------------------------------------------------------------- market
 
@@ -106,7 +126,7 @@ class JointScheme(Scheme):
     def _snapshot(self, event: AccountSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         was = (account.ledger.mode, account.ledger.hedge)
-        self.book.take_snapshot(event)
+        self.book.take_snapshot(event, self.now_ms)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         said = self._dress(self.judge.reconciled(account))
         if was[0] is None:

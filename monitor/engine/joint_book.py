@@ -135,10 +135,12 @@ class JointBook(PoolBook):
                         changed.append((account.alias, symbol, self.tiers.tables[before]))
         return changed
 
-    def take_snapshot(self, event: AccountSnapshot) -> None:
+    def take_snapshot(self, event: AccountSnapshot, now_ms: int) -> None:
         account = self.accounts[event.account]
         account.ledger.take_snapshot(event)
         self._place_all(account)
+        told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
+        self.pools.answered_ms[told] = now_ms
         self._reconcile(account, event)
 
     def take_update(self, event: AccountUpdate) -> None:
@@ -336,9 +338,13 @@ class JointBook(PoolBook):
             del self._unreconciled[account.alias]
 
     def withdrawable(self) -> FloatColumn:
-        """The venue's own answer, carried on by the figures that move it; an isolated pool's follows from the figures alone."""
+        """The venue's own answer, carried on by the figures that move it; an isolated pool's follows from the figures alone.
+
+        An answer of 0 does not say how far below 0 it was: from there the documented bound is the most that it can be.
+        """
         p = self.pools
         carried = p.venue_withdrawable + (p.bound - p.bound_at_answer)
+        carried = np.where(p.venue_withdrawable > 0, carried, np.minimum(carried, p.bound))
         return np.maximum(0.0, np.where(p.isolated, p.bound, carried))
 
     def available(self) -> FloatColumn:

@@ -14,10 +14,12 @@ from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Level, Worse
 from monitor.rules import RuleBook
 from monitor.rules.base import LadderRule
+from monitor.rules.clock import ClockRule
 from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
 from monitor.rules.settlement import SettlementRule
 from monitor.rules.trust import StaleRule
 
+NO_POOL = "no pool: "  # begins the name of a gauge whose rows are no pools'
 RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")
 
 
@@ -116,7 +118,7 @@ class Judge:
         """Age of something of each account: its stream, its reconciliation. age_ms: by place of the account."""
         aliases = list(self._book.accounts)
         gauge = self._gauge(
-            f"stale {subject}",
+            f"{NO_POOL}{subject}",
             lambda row: IncidentKey(self._book.market.venue, aliases[row], "", "stale", subject),
             len(aliases),
         )
@@ -134,12 +136,23 @@ class Judge:
         if not rule.enabled:
             return []
         venue = self._book.market.venue
-        gauge = self._gauge(f"stale {feed}", lambda _row: IncidentKey(venue, "", "", "stale", feed), 1)
+        gauge = self._gauge(f"{NO_POOL}{feed}", lambda _row: IncidentKey(venue, "", "", "stale", feed), 1)
         row, age_s = np.zeros(1, np.intp), np.array([age_ms / 1000])
         level = rule.judge(age_s, gauge.known)
         changed = gauge.take(row, level, keep=~_yes(row), may_improve=_yes(row), blind=~_yes(row))
         subject = f"the {feed} feed"
         return self._verdicts(rule, gauge, row, changed, age_s, pools=None, subject=subject)
+
+    def clock_offset(self, rule: ClockRule, offset_s: float) -> list[Verdict]:
+        """Our clock against the venue's. offset_s: venue − ours, what is sure of it."""
+        if not rule.enabled:
+            return []
+        venue = self._book.market.venue
+        gauge = self._gauge(f"{NO_POOL}clock", lambda _row: IncidentKey(venue, "", "", rule.name), 1)
+        row, offset = np.zeros(1, np.intp), np.array([offset_s])
+        level = rule.judge(offset, gauge.known)
+        changed = gauge.take(row, level, keep=~_yes(row), may_improve=_yes(row), blind=~_yes(row))
+        return self._verdicts(rule, gauge, row, changed, offset, pools=None)
 
     def blinded(self, rows: Rows) -> list[Verdict]:
         """Pools whose data are too old from now on: what was open on them is unknown, and not resolved."""
@@ -165,8 +178,8 @@ class Judge:
         p = book.pools
         worst = np.zeros(len(p), np.int8)
         for name, gauge in self._gauges.items():
-            if name.startswith("stale "):
-                continue  # of accounts and feeds: said on their own, and in the pool's age
+            if name.startswith(NO_POOL):
+                continue  # of accounts, feeds and clocks: said on their own, and in the pool's age
             np.maximum.at(worst, self.pools_of(name)[: len(gauge.known)], gauge.known)
         unknown = p.blind | np.isnan(p.equity) | np.isnan(p.requirement)
         return np.where(unknown, np.int8(Level.UNKNOWN), worst)

@@ -30,12 +30,14 @@ class Pools(Columns):
         "venue_equity": (np.float64, np.nan),
         "venue_requirement": (np.float64, np.nan),
         "venue_withdrawable": (np.float64, np.nan),
+        "answered_ms": (np.int64, NEVER),  # when the venue's own figures came
         "difference": (np.float64, np.nan),
         "differs_in_a_row": (np.int64, 0),
         "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
         "known_ms": (np.int64, NEVER),  # when all figures were last known
         "isolated": (np.bool_, False),
         "active": (np.bool_, False),  # holds a position or a wallet
+        "ever_active": (np.bool_, False),  # since the start
         "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
         "blind": (np.bool_, False),  # so old that nothing is known
         "held_ms": (np.int64, NEVER),  # since when its alerts are held, as the venue settles
@@ -51,12 +53,14 @@ class Pools(Columns):
     venue_equity: FloatColumn
     venue_requirement: FloatColumn
     venue_withdrawable: FloatColumn
+    answered_ms: IntColumn
     difference: FloatColumn
     differs_in_a_row: IntColumn
     fresh_ms: IntColumn
     known_ms: IntColumn
     isolated: BoolColumn
     active: BoolColumn
+    ever_active: BoolColumn
     may_improve: BoolColumn
     blind: BoolColumn
     held_ms: IntColumn
@@ -127,6 +131,7 @@ class PoolBook(ABC):
         rates = _oldest(inputs.rated, inputs.rate_ms, len(pools), now_ms)
         pools.active[:] = False
         pools.active[inputs.active] = True
+        pools.ever_active |= pools.active
         known = ~(np.isnan(pools.equity) | np.isnan(pools.requirement))
         pools.known_ms[known | (pools.known_ms == NEVER)] = now_ms
         fresh = np.minimum(np.minimum(prices, rates), pools.known_ms)

@@ -1,5 +1,6 @@
 """One venue inside the engine: market, book, judge and trust, and what is the same for every margin scheme."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -14,14 +15,15 @@ from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import PoolBook, Rows
 from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
-from monitor.model.events import Event, StreamDown, StreamUp, VenueCall
+from monitor.model.events import ClockOffset, Event, StreamDown, StreamUp, VenueCall
 from monitor.model.figures import Array, PoolFigures, PoolTable
 from monitor.rules import RuleBook
 from monitor.rules.occurrences import OccurrenceRule
 
 START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
 HOLD_MAX_MS = 300_000  # alerts of a coin that settles are held so long; then it is UNKNOWN
-SAFE_HEALTH = 1.5  # levers say how to be back here
+SAFE_HEALTH = 1.5  # levers say how to be back here, where the rule has no limit `high`
+BEYOND = 1.001  # a lever must clear the limit, not stand on it
 RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")  # their messages say why, and what to do
 
 
@@ -39,6 +41,7 @@ class Trust(Struct):
     stream_down: str = ""  # reason, while its user stream is down
     snapshot_due: str = "no picture of the account yet"  # reason, until the next full picture
     snapshot_ms: int = NEVER
+    sure_ms: int = NEVER  # when its stream broke that had been live
 
     @property
     def why_not(self) -> str:
@@ -82,6 +85,7 @@ class Scheme(ABC):
         self.now_ms = NEVER
         self._restored = restored
         self._started_ms = NEVER
+        self.clock_offset_ms: int | None = None  # venue − ours, when last compared
         stale = [account.rules.stale for account in accounts]
         self.improve_ms = np.array([rule.improve_ms for rule in stale])
         self.unknown_ms = np.array([rule.unknown_ms if rule.enabled else np.inf for rule in stale])
@@ -90,6 +94,7 @@ class Scheme(ABC):
             VenueCall: self._call,
             StreamUp: self._stream_up,
             StreamDown: self._stream_down,
+            ClockOffset: self._clock_offset,
             **self.folds(),
         }
 
@@ -101,8 +106,6 @@ class Scheme(ABC):
 
     def set_now(self, now_ms: int) -> None:
         self.now_ms = now_ms
-        if self._started_ms == NEVER:
-            self._started_ms = now_ms
 
     def fold(self, event: Event) -> list[Transition]:
         """Events of accounts that are not configured, and of other schemes, are nobody's."""
@@ -111,11 +114,15 @@ class Scheme(ABC):
         return [] if fold is None or (account and account not in self.trust) else fold(event)
 
     def time_passed(self) -> list[Transition]:
+        if self._started_ms == NEVER:
+            self._started_ms = self.now_ms  # the clock may have been compared long before
         return self._dress(self._time())
 
     def _call(self, event: VenueCall) -> list[Transition]:
         subject = f"{event.kind} {','.join(event.symbols)}".strip()
-        return self._happened(self.rules[event.account].venue_call, event.account, "", subject, event.text)
+        active = [name for name, row in self.book.accounts[event.account].pools.items() if self.book.pools.active[row]]
+        pool = active[0] if len(active) == 1 else next((name for name in active if name in event.symbols), "")
+        return self._happened(self.rules[event.account].venue_call, event.account, pool, subject, event.text)
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         if event.account:
@@ -124,9 +131,18 @@ class Scheme(ABC):
 
     def _stream_down(self, event: StreamDown) -> list[Transition]:
         if event.account:
-            self.trust[event.account].stream_down = event.reason
-            self.trust[event.account].snapshot_due = "no full picture since the stream broke"
+            trust = self.trust[event.account]
+            if not trust.why_not:
+                trust.sure_ms = self.now_ms  # it was live until now
+            trust.stream_down = event.reason
+            trust.snapshot_due = "no full picture since the stream broke"
         return []
+
+    def _clock_offset(self, event: ClockOffset) -> list[Transition]:
+        self.clock_offset_ms = event.offset_ms
+        sure_ms = max(0, abs(event.offset_ms) - event.error_ms)
+        offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
+        return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
 
     def _account_moved(self, alias: str) -> list[Transition]:
         """After the rows of one account changed."""
@@ -165,6 +181,7 @@ class Scheme(ABC):
                 worse=Worse.NONE,
                 momentary=True,
                 figures=figures,
+                levers=self.levers(row) if row >= 0 and rule.name == "venue_call" else (),
             )
         ]
 
@@ -183,7 +200,7 @@ class Scheme(ABC):
 
     def _time(self) -> list[Verdict]:
         """Silence is an event: ages, and what follows from them."""
-        pools, judge, market = self.book.pools, self.judge, self.market
+        pools, judge = self.book.pools, self.judge
         seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
         verdicts = judge.lagging(self.book.set_ages(seen_ms, self.now_ms))
         was_blind = pools.blind.copy()
@@ -192,18 +209,22 @@ class Scheme(ABC):
         if (was_blind & ~pools.blind).any():
             verdicts += judge.ratios()
         self.explain.begin_baselines()
-        verdicts += judge.feed_age(self.venue_rules.stale, self.price_feed, self._age(market.newest_price_ms()))
-        newest_rate_ms = market.newest_rate_ms() if self.book.uses_rates() else self.now_ms
-        verdicts += judge.feed_age(self.venue_rules.stale, "asset index", self._age(newest_rate_ms))
+        for feed, age_ms in self._feed_ages().items():
+            verdicts += judge.feed_age(self.venue_rules.stale, feed, age_ms)
         snapshot_ms = np.array([trust.snapshot_ms for trust in self.trust.values()], np.int64)
         overdue_ms = np.maximum(0, self._ages(snapshot_ms) - self.due_ms)
         verdicts += judge.accounts_age("account", "the picture of the account", self._ages(seen_ms))
         verdicts += judge.accounts_age("reconciliation", "the reconciliation, beyond its due time,", overdue_ms)
         return verdicts
 
+    def _feed_ages(self) -> dict[str, int]:
+        """ms, by the feed's name."""
+        newest_rate_ms = self.market.newest_rate_ms() if self.book.uses_rates() else self.now_ms
+        return {self.price_feed: self._age(self.market.newest_price_ms()), "asset index": self._age(newest_rate_ms)}
+
     def _account_seen(self, trust: Trust) -> int:
         """When the account's rows were last sure: now, while its stream is live."""
-        return trust.snapshot_ms if trust.why_not else self.now_ms
+        return max(trust.snapshot_ms, trust.sure_ms) if trust.why_not else self.now_ms
 
     def _age(self, seen_ms: int) -> int:
         """What was never seen ages from the start, after a grace."""
@@ -233,13 +254,13 @@ class Scheme(ABC):
         """Adds figures, causes and levers of the pool."""
         row = verdict.pool
         worse = verdict.level > verdict.was or verdict.level is Level.UNKNOWN
-        levers = self.explain.levers(row, SAFE_HEALTH) if row >= 0 and worse and verdict.key.rule in RATIO_RULES else ()
+        levers = self.levers(row) if row >= 0 and worse and verdict.key.rule in RATIO_RULES else ()
         return Transition(
             key=verdict.key,
             level=verdict.level,
             was=verdict.was,
             at_ms=self.now_ms,
-            summary=verdict.summary,
+            summary=verdict.summary + self._detail(verdict),
             worse=verdict.worse,
             value=verdict.value if np.isfinite(verdict.value) else None,
             limit=verdict.limit,
@@ -247,6 +268,17 @@ class Scheme(ABC):
             causes=self.explain.causes(row) if row >= 0 and verdict.key.rule in RATIO_RULES else (),
             levers=levers,
         )
+
+    def _detail(self, verdict: Verdict) -> str:
+        """What a scheme adds to the words of a rule."""
+        return ""
+
+    def levers(self, row: int) -> tuple[Lever, ...]:
+        """What to do, so that the pool is back beyond the limit `high` and its hysteresis, or beyond `warning` if it is there."""
+        rule = self.rules[self.book.pool_keys[row].account].health
+        health = joint.health(self.book.pools.equity[row : row + 1], self.book.pools.requirement[row : row + 1])[0]
+        targets = [limit * (1 + rule.hysteresis) * BEYOND for limit in (rule.high or SAFE_HEALTH, rule.warning) if limit]
+        return self.explain.levers(row, next((target for target in targets if health < target), targets[0]))
 
     def figures(self, row: int, levels: LevelColumn | None = None) -> PoolFigures:
         why = self.trust[self.book.pool_keys[row].account].why_not
@@ -257,8 +289,14 @@ class Scheme(ABC):
 
     def table(self) -> PoolTable:
         book, p = self.book, self.book.pools
-        rows: Rows = np.flatnonzero(p.active | ~(np.isnan(p.equity) | (p.equity == 0)) | (p.requirement > 0))
-        equity, requirement = p.equity[rows], p.requirement[rows]
+        # A pool that was liquidated or emptied stays in sight; an isolated one ends with its position.
+        rows: Rows = np.flatnonzero(p.active | (p.ever_active & ~p.isolated) | (np.nan_to_num(p.equity) != 0))
+
+        def known(figures: Array) -> Array:
+            """What is too old is unknown: no reader may take it for a figure."""
+            return np.where(p.blind[rows], np.nan, figures[rows])
+
+        equity, requirement = known(p.equity), known(p.requirement)
         return PoolTable(
             keys=[book.pool_keys[row] for row in rows],
             units=[self.explain.unit(int(row)) for row in rows],
@@ -266,13 +304,21 @@ class Scheme(ABC):
             requirement=requirement,
             margin_ratio=joint.margin_ratio(equity, requirement),
             health=joint.health(equity, requirement),
-            guarantee_asset_ratio=self.guarantee_asset_ratio()[rows],
-            available=book.available()[rows],
-            withdrawable=book.withdrawable()[rows],
+            guarantee_asset_ratio=known(self.guarantee_asset_ratio()),
+            available=known(book.available()),
+            withdrawable=known(book.withdrawable()),
             reconcile_difference=p.difference[rows],
             age_ms=np.where(p.fresh_ms[rows] == NEVER, np.nan, np.maximum(0, self.now_ms - p.fresh_ms[rows])),
             level=self.judge.pool_levels()[rows],
         )
+
+    def too_old(self) -> list[str]:
+        """Market feeds and accounts that are as old as the limit `critical` of their rule `stale`, in plain words."""
+        unknown_ms = self.venue_rules.stale.unknown_ms if self.venue_rules.stale.enabled else math.inf
+        feeds = [feed for feed, age_ms in self._feed_ages().items() if age_ms >= unknown_ms]
+        seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
+        aliases = np.array(list(self.trust))[self._ages(seen_ms) >= self.unknown_ms]
+        return [f"the {feed} feed of {self.name}" for feed in feeds] + [f"account {alias} of {self.name}" for alias in aliases]
 
     def guarantee_asset_ratio(self) -> Array:
         """By pool; NaN where the scheme has none."""

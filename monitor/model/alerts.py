@@ -77,6 +77,43 @@ class Transition(Struct, frozen=True, kw_only=True):
     levers: tuple[Lever, ...] = ()
 
 
+class Acknowledgement(Struct, frozen=True, kw_only=True):
+    """A person saw an incident and looks after it: it is not repeated until then. It dies when things get worse."""
+
+    author: str
+    note: str
+    at_ms: int
+    until_ms: int
+    level: Level  # as it was known at that moment: what goes above it was not acknowledged
+
+
+class Silence(Struct, frozen=True, kw_only=True):
+    """Messages about what it matches wait until it ends; an empty part matches everything.
+
+    It never hides an emergency or a liquidation, and never the end of what receivers were told.
+    """
+
+    id: str
+    author: str
+    note: str
+    created_ms: int
+    until_ms: int
+    venue: str = ""
+    account: str = ""
+    pool: str = ""
+    rule: str = ""
+    subject: str = ""
+
+    def matches(self, key: IncidentKey) -> bool:
+        return (
+            self.venue in ("", key.venue)
+            and self.account in ("", key.account)
+            and self.pool in ("", key.pool)
+            and self.rule in ("", key.rule)
+            and self.subject in ("", key.subject)
+        )
+
+
 class Incident(Struct, frozen=True, kw_only=True):
     """A key's life from its first crossing to its end. Immutable: a change is a new value."""
 
@@ -95,13 +132,15 @@ class Incident(Struct, frozen=True, kw_only=True):
     notified_ms: int = 0
     messages: int = 0
     closed_ms: int | None = None
+    acknowledged: Acknowledgement | None = None
+    silence_id: str = ""  # of the silence that matches it; filled in for readers, never kept
 
 
 class ChannelStatus(Struct, kw_only=True):
     """One alert channel, for metrics and pages."""
 
     name: str
-    kind: str  # "slack", "telegram", "webhook"
+    kind: str  # "slack", "telegram", "webhook", "alertmanager"
     pending: int = 0
     oldest_ms: int | None = None  # created_ms of the oldest message that waits
     broken: str = ""  # why it takes no messages, until the next success

@@ -253,6 +253,14 @@ class StreamDown(Struct, frozen=True):
     reason: str
 
 
+class ClockOffset(Struct, frozen=True):
+    """How far the venue's clock is from ours. The true offset is sure to be within `error_ms` of `offset_ms`."""
+
+    venue: str
+    offset_ms: int  # venue − ours
+    error_ms: int  # half the round trip of the question
+
+
 class TimePassed(Struct, frozen=True):
     """Fed about once a second: staleness lives on it, for a dead feed sends nothing."""
 
@@ -273,5 +281,6 @@ Event = (
     | VenueCall
     | StreamUp
     | StreamDown
+    | ClockOffset
     | TimePassed
 )

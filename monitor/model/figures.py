@@ -84,7 +84,8 @@ class PoolFigures(Struct, frozen=True, kw_only=True):
     trusted: bool = True  # False between a gap and the next reconciled snapshot
     age_ms: int | None  # of the oldest input
     reconcile_difference: float | None = None  # own against the venue's figure, relative
-    venue_equity: float | None = None  # the venue's own, at its last answer
+    venue_age_ms: int | None = None  # of the venue's own figures below: its last answer
+    venue_equity: float | None = None
     venue_requirement: float | None = None
     venue_withdrawable: float | None = None
     guarantee: GuaranteeFigures | None = None  # coin-margined futures only

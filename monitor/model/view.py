@@ -1,11 +1,11 @@
 """What readers (metrics, pages, terminal) may ask of the running monitor."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from monitor.model.alerts import ChannelStatus, Incident
+from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Silence
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
@@ -20,6 +20,16 @@ class TickTimes(Struct, kw_only=True):
     bounds: tuple[float, ...]
     counts: list[int]
     total: float = 0.0
+
+
+class SelfCheck(Struct, frozen=True, kw_only=True):
+    """How the monitor itself is."""
+
+    withheld: dict[str, bool]  # every reason against a heartbeat, and whether it holds now
+    heartbeat_ms: int | None  # of the last one that arrived
+    heartbeats: dict[str, int]  # by result: "sent", "timeout", "http_500", …
+    loop_lag_s: float  # worst of the last seconds
+    clock_offsets_ms: dict[str, int]  # venue − ours, by venue
 
 
 class View(Protocol):
@@ -54,4 +64,28 @@ class View(Protocol):
     def config_reloaded(self) -> tuple[bool, int]:
         """(the last load of the configuration was good, when, epoch ms)."""
 
+    def self_check(self) -> SelfCheck: ...
+
     def now_ms(self) -> int: ...
+
+
+class Desk(Protocol):
+    """What a person may do about alerts. Each call returns when its outcome is in the store, as far as the disk lets it.
+
+    author, note: become one harmless line each; ValueError, with the reason as its text, if nothing is left of the author.
+    """
+
+    def acknowledge(self, incident_id: str, *, author: str, note: str, minutes: float) -> Awaitable[Incident | None]:
+        """The open incident, acknowledged; in the place of an earlier acknowledgement. None: there is no such open incident."""
+
+    def unacknowledge(self, incident_id: str) -> Awaitable[Incident | None]:
+        """The open incident without its acknowledgement. None: there is no such one, or it has none."""
+
+    def silences(self) -> Sequence[Silence]:
+        """Those in force, the next to end first."""
+
+    def silence(self, match: IncidentKey, *, author: str, note: str, minutes: float) -> Awaitable[Silence]:
+        """A new silence; an empty part of `match` matches everything. ValueError if all of it is empty."""
+
+    def unsilence(self, silence_id: str) -> Awaitable[bool]:
+        """Ends a silence now; what it held back is told within a second. False: there is no such one."""

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from monitor.rules.clock import ClockRule
 from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
 from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
 from monitor.rules.occurrences import ModeChangeRule, TierChangeRule, VenueCallRule
@@ -26,6 +27,7 @@ class RuleBook(BaseModel):
     auto_exchange: AutoExchangeRule = Field(AutoExchangeRule(), description="a wallet nears the automatic exchange")
     tier_change: TierChangeRule = Field(TierChangeRule(), description="brackets or haircuts changed")
     stale: StaleRule = Field(StaleRule(), description="age of the data")
+    clock: ClockRule = Field(ClockRule(), description="our clock against the venue's")
     reconcile: ReconcileRule = Field(ReconcileRule(), description="own figures against the venue's")
     mode_change: ModeChangeRule = Field(ModeChangeRule(), description="account mode or leverage changed")
     venue_call: VenueCallRule = Field(VenueCallRule(), description="the venue's own alarm")

@@ -1,13 +1,16 @@
 """What the collateral itself does: its rate, its premium, its mix, and the venue's automatic exchange."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator
 
 from monitor.model.alerts import Level, Worse
 from monitor.model.figures import Array
 from monitor.rules.base import LadderRule, Levels, Mask, above
+
+# As the venue writes it: "usdt" would never match.
+AssetName = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,20}$")]
 
 
 class CollateralRateRule(LadderRule):
@@ -21,7 +24,7 @@ class CollateralRateRule(LadderRule):
     critical: float | None = Field(0.03, gt=0, description="fraction moved")
     hysteresis: float = Field(0.1, ge=0, lt=1, description="clears this fraction of the limit beyond it")
     share_min: float = Field(0.01, ge=0, le=1, description="silent for an asset below this share of the pool's equity")
-    pegged: tuple[str, ...] = Field(
+    pegged: tuple[AssetName, ...] = Field(
         ("USDT", "USDC", "FDUSD", "BFUSD", "BUSD", "TUSD", "USD1", "USDE", "RWUSD", "DAI", "USDP", "BNFCR"),
         description="assets that are compared with 1 USD as well",
     )
@@ -47,7 +50,7 @@ class PremiumRule(LadderRule):
 
     enabled: bool = Field(False, description="off: an opportunity rather than a danger")
     info: float | None = Field(0.02, gt=0, description="premium over 1 USD, a fraction")
-    assets: tuple[str, ...] = Field(("USDT",), description="assets that are watched")
+    assets: tuple[AssetName, ...] = Field(("USDT",), description="assets that are watched, as the venue writes them")
 
     def judge(self, index: Array, watched: Mask, was: Levels) -> Levels:
         """index: USD per unit; watched: the asset is one of `assets`."""
@@ -67,7 +70,16 @@ class AssetMixRule(LadderRule):
 
     enabled: bool = Field(False, description="off: a matter of strategy")
     warning: float | None = Field(0.05, gt=0, description="distance from the target, as a fraction of equity; more counts")
-    targets: dict[str, float] = Field({"USDT": 0.70, "USDC": 0.30}, description="share of equity by asset")
+    targets: dict[AssetName, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {"USDT": 0.70, "USDC": 0.30}, description="share of equity by asset, a fraction: 0.7 is 70 %; together at most 1"
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _shares_of_one(cls, targets: dict[str, float]) -> dict[str, float]:
+        if sum(targets.values()) > 1 + 1e-9:
+            raise ValueError(f"shares add up to {sum(targets.values()):g}, more than 1")
+        return targets
 
     def __hash__(self) -> int:  # pydantic's own cannot hash the mapping; the engine groups accounts by equal rules
         return hash((self.enabled, tuple(self.ladder), self.hysteresis, tuple(sorted(self.targets.items()))))
@@ -87,7 +99,7 @@ class AutoExchangeRule(LadderRule):
     """A wallet in debt nears the threshold at which the venue converts other collateral by itself, at a cost."""
 
     name: ClassVar[str] = "auto_exchange"
-    worse: ClassVar[Worse] = Worse.DOWN
+    worse: ClassVar[Worse] = Worse.UP  # of the fraction; the wallet itself falls
 
     warning: float | None = Field(0.70, gt=0, description="wallet as a fraction of the (negative) threshold")
     high: float | None = Field(0.90, gt=0, description="fraction of the threshold")

@@ -1,5 +1,6 @@
 """How near a pool is to liquidation, in either sense of the ratio."""
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
@@ -24,14 +25,20 @@ class HealthRule(LadderRule):
     liquidation: float | None = Field(1.0, gt=0, description="health: the venue liquidates here")
 
     def judge(self, equity: Array, requirement: Array, was: Levels) -> Levels:
-        """Amounts of pools in any one unit each; NaN reaches nothing (the engine says unknown)."""
+        """Amounts of pools in any one unit each; NaN reaches nothing (the engine says unknown).
+
+        Equity below 0 is the worst there is, a position left or not: the pool owes the venue.
+        """
+        owes = equity < 0
         return self.climb(
-            lambda limit: at_or_below(equity, requirement, limit * (1 + AT_LIMIT)),
-            lambda limit: at_or_below(equity, requirement, limit * (1 + self.hysteresis)),
+            lambda limit: owes | at_or_below(equity, requirement, limit * (1 + AT_LIMIT)),
+            lambda limit: owes | at_or_below(equity, requirement, limit * (1 + self.hysteresis)),
             was,
         )
 
     def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if math.isnan(value):  # nothing is required, so nothing can be liquidated; what is left may be a debt
+            return "nothing is at risk any more" if level <= Level.OK else "no position is left, and equity is below 0"
         if level <= Level.OK or limit is None:
             return f"health {value:.4g} is clear of its limits"
         return f"health {value:.4g} is at or below {limit:g}"
@@ -44,11 +51,11 @@ class MarginRatioRule(LadderRule):
     worse: ClassVar[Worse] = Worse.UP
 
     enabled: bool = Field(False, description="off: `health` says the same in the other sense")
-    warning: float | None = Field(0.50, gt=0, description="margin ratio, higher is worse")
-    high: float | None = Field(0.667, gt=0, description="margin ratio")
-    critical: float | None = Field(0.833, gt=0, description="margin ratio")
-    emergency: float | None = Field(0.909, gt=0, description="margin ratio")
-    liquidation: float | None = Field(1.0, gt=0, description="margin ratio: the venue liquidates here")
+    warning: float | None = Field(0.50, gt=0, le=2, description="margin ratio, higher is worse")
+    high: float | None = Field(0.667, gt=0, le=2, description="margin ratio")
+    critical: float | None = Field(0.833, gt=0, le=2, description="margin ratio")
+    emergency: float | None = Field(0.909, gt=0, le=2, description="margin ratio")
+    liquidation: float | None = Field(1.0, gt=0, le=2, description="margin ratio: the venue liquidates here")
 
     def judge(self, equity: Array, requirement: Array, was: Levels) -> Levels:
         """ratio ≥ limit, multiplied out: requirement ≥ limit × equity."""
@@ -85,5 +92,7 @@ class GuaranteeAssetRatioRule(LadderRule):
 
     def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
         if level <= Level.OK or limit is None:
-            return f"guarantee-asset ratio {value:.2%} is clear of its limits"
+            return (
+                "no margin is used any more" if math.isnan(value) else f"guarantee-asset ratio {value:.2%} is clear of its limits"
+            )
         return f"guarantee-asset ratio {value:.2%} is at or below {limit:.2%}"

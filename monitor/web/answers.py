@@ -13,6 +13,14 @@ GZIP_BYTES_MIN = 1400  # below, it fits into one packet anyway
 THREAD_BYTES_MIN = 65_536  # from here on, compressing takes longer than handing it to a thread
 
 
+class RefusedError(Exception):
+    """A request that ends in a refusal, from wherever that is noticed. The guard turns it into the response."""
+
+    def __init__(self, response: web.Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
 def problem(status: int, what: str, hint: str = "") -> web.Response:
     """A refusal: `{"error": …, "hint": …}`."""
     body = {"error": what, "hint": hint} if hint else {"error": what}

@@ -1,8 +1,8 @@
 """Who may ask what: one middleware before every handler.
 
 The server listens on loopback, where every web page that the owner's browser shows can send requests too. So the `Host` must be
-one of ours (a page that rebinds its own name to 127.0.0.1 keeps its name in `Host`), a `POST` must not come from another
-site, and nothing is ever allowed across origins.
+one of ours (a page that rebinds its own name to 127.0.0.1 keeps its name in `Host`), what changes something must not come from
+another site, and nothing is ever allowed across origins.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from monitor.model.secret import Secret
-from monitor.web.answers import problem
+from monitor.web.answers import RefusedError, problem
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +94,8 @@ def guard(hosts: HostCheck, token: TokenCheck | None) -> Middleware:
             return refusal
         try:
             return await handler(request)
+        except RefusedError as exc:
+            return exc.response
         except web.HTTPException as exc:  # of the router: no such path, no such method
             refusal = problem(exc.status, f"{request.method} {request.path}: {exc.reason}")
             if isinstance(exc, web.HTTPMethodNotAllowed):
@@ -115,13 +117,13 @@ def _refusal(request: web.Request, hosts: HostCheck, token: TokenCheck | None) -
         refusal.headers.add(hdrs.WWW_AUTHENTICATE, 'Bearer realm="margin-monitor"')
         refusal.headers.add(hdrs.WWW_AUTHENTICATE, 'Basic realm="margin-monitor", charset="UTF-8"')
         return refusal
-    if request.method == hdrs.METH_POST and _from_elsewhere(request):
-        return problem(403, "a POST from another site is refused")
+    if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) and _from_elsewhere(request):
+        return problem(403, f"a {request.method} from another site is refused")
     return None
 
 
 def _from_elsewhere(request: web.Request) -> bool:
-    """A browser says where a POST comes from; a script or curl says nothing, and has no user to be abused."""
+    """A browser says where a POST or DELETE comes from; a script or curl says nothing, and has no user to be abused."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return True
     origin = request.headers.get(hdrs.ORIGIN)

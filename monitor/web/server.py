@@ -1,4 +1,4 @@
-"""The HTTP server. It reads the `View`, writes nothing, and is never in the way of a tick."""
+"""The HTTP server. It reads the `View`, asks the `Desk` for what a person may do, and is never in the way of a tick."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
@@ -10,8 +10,9 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 
 from monitor.model.secret import Secret
-from monitor.model.view import View
+from monitor.model.view import Desk, View
 from monitor.web.answers import gathered, json_answer, packed, problem, takes_openmetrics
+from monitor.web.desk import BODY_BYTES_MAX, DeskPaths
 from monitor.web.events import EventFeed
 from monitor.web.guard import HEALTHY_PATH, LOOPBACK_NAMES, HostCheck, TokenCheck, guard, secure
 from monitor.web.status import (
@@ -63,11 +64,20 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 class Server:
     """`await start()`, `await stop()`; start raises OSError where the address cannot be had.
 
-    reload: None leaves `POST /-/reload` off.
+    reload: None leaves `POST /-/reload` off. desk: None leaves acknowledging and silencing off.
     """
 
-    def __init__(self, view: View, metrics: Exposition, settings: ServerSettings, *, reload: Reload | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        metrics: Exposition,
+        settings: ServerSettings,
+        *,
+        reload: Reload | None = None,
+        desk: Desk | None = None,
+    ) -> None:
         self._view = view
+        self._desk = desk
         self._metrics = metrics
         self._settings = settings
         self._reload = reload
@@ -127,7 +137,7 @@ class Server:
         token = TokenCheck(settings.token) if settings.token is not None else None
         app = web.Application(
             middlewares=[guard(HostCheck(settings.host, settings.host_names), token)],
-            client_max_size=1024,  # nothing here takes a body
+            client_max_size=BODY_BYTES_MAX,
         )
         app.on_response_prepare.append(secure)
         app.router.add_get(HEALTHY_PATH, self._healthy)
@@ -137,6 +147,8 @@ class Server:
         app.router.add_get("/api/v1/status", self._status)
         app.router.add_get("/api/v1/alerts", self._alerts)
         app.router.add_get("/api/v1/events", events.handle)
+        writable = token is not None or settings.host in LOOPBACK_NAMES
+        DeskPaths(self._view, self._desk, writable=writable).add_to(app.router)
         folder = files("monitor.web") / "static"
         for name, content_type in STATIC.items():
             path = "/" if name == "index.html" else f"/static/{name}"

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import orjson
 
-from monitor.model.alerts import ChannelStatus, Incident, Level
+from monitor.model.alerts import Acknowledgement, ChannelStatus, Incident, Level
 from monitor.model.figures import Array, PoolFigures, PoolKey, PositionFigures
 from monitor.model.streams import StreamStatus
 from monitor.model.view import View
@@ -142,4 +142,10 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "changed_ms": incident.changed_ms,
         "notified_ms": incident.notified_ms or None,
         "messages": incident.messages,
+        "acknowledged": None if incident.acknowledged is None else _acknowledgement(incident.acknowledged),
+        "silence_id": incident.silence_id or None,
     }
+
+
+def _acknowledgement(acknowledged: Acknowledgement) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(acknowledged), "level": acknowledged.level.word}

@@ -41,7 +41,7 @@ class Receiver:
     """A HTTP server on a free port. `answers[path]` answers each request; without one it takes everything."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.got: list[tuple[str, dict[str, str], Any]] = []
         self.answers: dict[str, Answer] = {}
         self.base = ""
         self._news = asyncio.Condition()
@@ -54,7 +54,7 @@ class Receiver:
         answer = self.answers.get(request.path)
         return await answer(request) if answer else web.json_response({"ok": True})
 
-    def at(self, path: str) -> list[dict[str, Any]]:
+    def at(self, path: str) -> list[Any]:
         return [body for where, _, body in self.got if where == path]
 
     def ids(self, path: str) -> list[str]:

@@ -20,7 +20,12 @@ from monitor.alerts.message import Notice
 
 NOTICE = Notice(id="20261122T053424-7KQMZ.1", messages=(message(),))
 TOTAL_S = 0.3
-PATHS = {"slack": "/services/T1/B1/canary", "telegram": "/bot123:canary/sendMessage", "webhook": "/hook/canary"}
+PATHS = {
+    "slack": "/services/T1/B1/canary",
+    "telegram": "/bot123:canary/sendMessage",
+    "webhook": "/hook/canary",
+    "alertmanager": "/canary/api/v2/alerts",
+}
 
 
 @pytest.fixture
@@ -34,6 +39,7 @@ def raw_settings(kind: str, base: str, **more: Any) -> dict[str, Any]:
         "slack": {"webhook_url": base + PATHS["slack"]},
         "telegram": {"bot_token": "123:canary", "chat_id": "-100", "base_url": base},
         "webhook": {"url": base + PATHS["webhook"]},
+        "alertmanager": {"url": base + "/canary/"},
     }
     return {"kind": kind, "name": kind, "allow_insecure": True, **specific[kind], **more}
 
@@ -88,15 +94,16 @@ def http_date(offset_s: int) -> str:
     return format_datetime(datetime.fromtimestamp(T0 / 1000 + offset_s, UTC), usegmt=True)
 
 
-EVERY = ("slack", "telegram", "webhook")
+EVERY = ("slack", "telegram", "webhook", "alertmanager")
+QUIET = ("slack", "webhook", "alertmanager")  # their status says all
 
 
 @pytest.mark.parametrize(
     ("kinds", "answer", "outcome", "why"),
     [
         (EVERY, says(200), Sent(), "taken"),
-        (("slack", "webhook"), says(204), Sent(), "any 2xx is an acceptance"),
-        (("slack", "webhook"), text(200, "<html>"), Sent(), "their body says nothing more"),
+        (QUIET, says(204), Sent(), "any 2xx is an acceptance"),
+        (QUIET, text(200, "<html>"), Sent(), "their body says nothing more"),
         (("telegram",), text(200, "<html>log in"), RetryAt("not_telegram"), "a page in between is no acceptance"),
         (("telegram",), says(200, {"ok": False}), RetryAt("not_ok"), "Telegram says it in the body"),
         (EVERY, says(307, Location="/elsewhere"), GiveUp("http_307"), "redirects are not followed"),
@@ -105,8 +112,8 @@ EVERY = ("slack", "telegram", "webhook")
         (("telegram",), says(400, {"ok": False, "description": "Bad Request: chat not found"}),
          GiveUp("http_400: Bad Request: chat not found"), "Telegram says why"),
         (("telegram",), says(404, {"ok": False, "description": "no bot123:canary"}), GiveUp("http_404"), "not the token"),
-        (("webhook",), says(400), GiveUp("http_400"), "our JSON will not change"),
-        (("telegram", "webhook"), says(401, {"ok": False}), GiveUp("http_401"), "a wrong token stays wrong"),
+        (("webhook", "alertmanager"), says(400), GiveUp("http_400"), "our JSON will not change"),
+        (("telegram", "webhook", "alertmanager"), says(401, {"ok": False}), GiveUp("http_401"), "a wrong token stays wrong"),
         (EVERY, says(403, {"ok": False}), GiveUp("http_403"), "blocked by the user, or the app was removed"),
         (EVERY, text(404, ""), GiveUp("http_404"), "no such webhook or bot"),
         (EVERY, text(410, ""), GiveUp("http_410"), "the channel is archived"),
@@ -127,7 +134,7 @@ EVERY = ("slack", "telegram", "webhook")
         (EVERY, text(408, ""), RetryAt("http_408"), "the receiver's time-out, not a refusal"),
         (EVERY, never, RetryAt("timeout"), "no answer"),
         (EVERY, reset, RetryAt("connection_lost"), "the connection dies"),
-        (("slack", "webhook"), slow_body(200), Sent(), "the status was the acceptance; the rest is not waited for"),
+        (QUIET, slow_body(200), Sent(), "the status was the acceptance; the rest is not waited for"),
         (("telegram",), slow_body(200), RetryAt("timeout"), "its acceptance is in the body that never ends"),
         (EVERY, slow_body(500), RetryAt("http_500"), "the status says enough"),
         (EVERY, slow_body(403), GiveUp("http_403"), "the status says enough"),

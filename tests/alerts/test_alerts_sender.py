@@ -25,6 +25,8 @@ from monitor.store import Store
 class Script:
     """A channel that gives the outcomes of a script, then takes everything."""
 
+    refresh_s: float | None = None
+
     def __init__(self, *outcomes: Outcome | Exception, limits: tuple[RateLimit, ...] = ()) -> None:
         self.limits = limits
         self.outcomes = list(outcomes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,8 +38,6 @@ def start(*args: str, env: dict[str, str] | None = None) -> subprocess.Popen[str
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -118,6 +118,49 @@ def test_run_watches_reloads_and_ends(sim: dict[str, str], tmp_path: Path) -> No
     assert "Traceback" not in out + err
     assert "helth" in out + err
     assert sim["api_secret"] not in out + err
+
+
+def test_a_reload_that_cannot_start_falls_back_and_a_hanging_exchange_does_not_hold_up_the_end(
+    sim: dict[str, str], tmp_path: Path
+) -> None:
+    """The new address is taken: the old configuration is in force again. Then one whose exchange accepts and never answers."""
+    port, other = free_port(), socket.socket()
+    other.bind(("127.0.0.1", 0))
+    other.listen(16)
+    taken = other.getsockname()[1]
+    path = tmp_path / "config.yaml"
+    good = CONFIG.format(rest=sim["rest"], streams=sim["streams"], port=port, folder=tmp_path)
+    path.write_text(good)
+    process = start("run", str(path), env={"KEY": sim["api_key"], "SECRET": sim["api_secret"]})
+    base = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(f"{base}/-/ready", 200, process)
+        path.write_text(good.replace(f'listen: "127.0.0.1:{port}"', f'listen: "127.0.0.1:{taken}"'))
+        process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "the old configuration must be in force again, and say so"
+            with contextlib.suppress(OSError):
+                if "margin_config_last_reload_successful 0" in get(f"{base}/metrics")[1]:
+                    break
+            time.sleep(0.1)
+        wait_for(f"{base}/-/ready", 200, process)
+        silent = f"http://127.0.0.1:{taken}"
+        path.write_text(CONFIG.format(rest=silent, streams=silent.replace("http", "ws"), port=port, folder=tmp_path))
+        process.send_signal(signal.SIGHUP)
+        wait_for(f"{base}/-/ready", 503, process)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        assert time.monotonic() - began < 10, "TERM ends it within 10 s, whatever the exchange does"
+        assert "Traceback" not in out + err
+    finally:
+        other.close()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def test_check_config_says_all_errors_at_once(tmp_path: Path) -> None:

@@ -114,10 +114,10 @@ def test_a_small_file_that_unfolds_into_a_billion_values_is_refused(tmp_path: Pa
     assert [error.problem for error in errors] == ["aliases unfold to more than 250,000 values"]
 
 
-def test_a_file_that_is_not_there_names_the_command_that_writes_one(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_says_where_one_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "absent.yaml"
     assert [str(error) for error in _errors(path, {})] == [
-        f"{path}: cannot be read: No such file or directory. Hint: margin-monitor init writes one"
+        f"{path}: cannot be read: No such file or directory. Hint: config/example.yaml shows every key; README has one in ten lines"
     ]
 
 

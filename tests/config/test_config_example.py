@@ -23,6 +23,7 @@ SECRETS = {
     "desk_webhook_url": "https://hooks.slack.com/services/T0/B0/x",
     "phone_bot_token": "123456:" + "t" * 35,
     "pager_url": "https://pager.example.org/x",
+    "site_url": "https://alertmanager.example.org",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from engine_world import START_MS, TIERS, VENUE, World, figures_of, levels, open_incident
 from msgspec import structs
@@ -22,6 +23,7 @@ from monitor.model.events import (
     StreamUp,
     TimePassed,
     VenueCall,
+    VenueFigures,
 )
 from monitor.model.instruments import BracketTable, Instrument
 from monitor.rules import RuleBook
@@ -374,6 +376,53 @@ def test_withdrawable_is_the_venues_answer_carried_on() -> None:
     world.mark(19_900.0)
     # equity − initial margin fell by 100 and rose by 100 × 1/20 less margin
     assert world.pool().withdrawable == pytest.approx(1000.0 - 100.0 + 5.0)
+
+
+def test_an_answer_of_0_is_not_carried_beyond_the_bound() -> None:
+    """0 may stand for far below 0: what moved since does not make it withdrawable."""
+    world = World(wallets={"USDT": 900.0})
+    world.start(19_900.0)
+    nothing = (VenueFigures("USD", 800.0, 79.6, withdrawable=0.0),)
+    world.snapshot(figures=nothing, implied_prices={"BTCUSDT": 19_900.0})
+    world.mark(20_050.0)  # equity 950, initial margin 1002.5
+    assert world.pool().withdrawable == 0
+
+
+def test_a_debt_without_a_position_is_the_worst_and_not_safe() -> None:
+    """After a liquidation that cost more than there was."""
+    world = World()
+    world.start()
+    said = world.update(
+        balances=(Balance("USDT", -50.0, -50.0, world.now_ms),), positions=(Position("BTCUSDT", "BOTH", 0.0, 0.0, world.now_ms),)
+    )
+    [told] = [t for t in said if t.key.rule == "health"]
+    assert told.level is Level.LIQUIDATION
+    assert told.summary == "no position is left, and equity is below 0"
+    over = world.update(balances=(Balance("USDT", 0.0, 0.0, world.now_ms),))
+    assert [t.summary for t in over if t.key.rule == "health"] == ["nothing is at risk any more"]
+
+
+def test_unknown_pools_show_no_figures_to_readers_of_columns() -> None:
+    world = World()
+    world.start()
+    world.mark(mark_at(1.15))
+    world.seconds(62)
+    table = world.engine.table()
+    assert table.level.tolist() == [Level.UNKNOWN]
+    assert np.isnan([table.health[0], table.equity[0], table.margin_ratio[0], table.available[0]]).all()
+
+
+def test_levers_clear_the_limit_and_not_only_reach_it() -> None:
+    world = World()
+    world.start()
+    [told] = world.mark(mark_at(1.4))
+    send = next(lever for lever in told.levers if lever.what == "send")
+    said = world.update(balances=(Balance("USDT", 1000 + send.amount, 1000 + send.amount, world.now_ms),))
+    assert levels(said) == [("high", "warning")]
+    world = World()
+    world.start()
+    [told] = world.mark(mark_at(1.9))
+    assert told.levers, "a warning has one too"
 
 
 # ------------------------------------------------------------------ occurrences

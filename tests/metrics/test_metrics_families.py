@@ -15,6 +15,7 @@ from monitor.metrics import ASSETS_MAX, Metrics
 from monitor.model.alerts import ChannelStatus
 from monitor.model.events import AssetRate
 from monitor.model.streams import Counters, StreamStatus
+from monitor.model.view import SelfCheck
 
 POOL_MONEY = {
     "margin_pool_equity_usd",
@@ -41,6 +42,11 @@ ALL = POOL_MONEY | {
     "margin_outbox_pending",
     "margin_outbox_oldest_age_seconds",
     "margin_channel_broken",
+    "margin_heartbeat_withheld",
+    "margin_heartbeats",
+    "margin_heartbeat_last_success_timestamp_seconds",
+    "margin_clock_offset_seconds",
+    "margin_loop_lag_seconds",
     "margin_tick_seconds",
     "margin_config_last_reload_successful",
     "margin_config_last_reload_success_timestamp_seconds",
@@ -70,6 +76,13 @@ def view() -> MemoryView:
         ChannelStatus(name="desk-slack", kind="slack", results={"sent": 12, "retry": 1}),
         ChannelStatus(name="phone", kind="telegram", pending=2, oldest_ms=NOW_MS - 4_500, broken="403", results={"failed": 1}),
     ]
+    view.check = SelfCheck(
+        withheld={"stream_down": True, "loop_slow": False},
+        heartbeat_ms=NOW_MS - 90_000,
+        heartbeats={"sent": 40, "timeout": 2},
+        loop_lag_s=0.012,
+        clock_offsets_ms={"binance": -1_250},
+    )
     return view
 
 
@@ -94,6 +107,7 @@ def test_all_families_of_the_design(view: MemoryView) -> None:
         "margin_rest_requests",
         "margin_alerts",
         "margin_notifications",
+        "margin_heartbeats",
     }
     assert {name for name, kind in of_ours.items() if kind == "counter"} == counters
     assert {name for name, kind in of_ours.items() if kind == "histogram"} == {"margin_tick_seconds"}
@@ -108,6 +122,19 @@ def test_openmetrics_says_the_same(view: MemoryView) -> None:
     for name in ALL - {"margin_build_info"}:
         if name.startswith("margin_"):
             assert [s[:3] for s in found[name].samples] == [s[:3] for s in plain[name].samples], name
+
+
+def test_how_the_monitor_itself_is(view: MemoryView) -> None:
+    found = families(view)
+    assert values(found["margin_heartbeat_withheld"], "reason") == {("stream_down",): 1, ("loop_slow",): 0}
+    assert values(found["margin_heartbeats"], "result") == {("sent",): 40, ("timeout",): 2}
+    assert values(found["margin_heartbeat_last_success_timestamp_seconds"]) == {(): NOW_MS / 1000 - 90}
+    assert values(found["margin_clock_offset_seconds"], "venue") == {("binance",): -1.25}
+    assert values(found["margin_loop_lag_seconds"]) == {(): 0.012}
+
+
+def test_a_heartbeat_that_never_arrived_has_no_time() -> None:
+    assert "margin_heartbeat_last_success_timestamp_seconds" not in families(MemoryView([a_pool()]))
 
 
 def test_pool_figures(view: MemoryView) -> None:

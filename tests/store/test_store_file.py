@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from monitor import store as store_module
+from monitor.model.alerts import Silence
 from monitor.store import RESERVE_BYTES, Store
 
 NOW_MS = 1_795_325_664_000
@@ -33,6 +34,8 @@ class Letter(Struct, frozen=True):
 
 
 Cases = Store[Case, Letter]
+SILENCE = Silence(id="S1", author="ann", note="", created_ms=NOW_MS, until_ms=NOW_MS + 60_000, account="main")
+OTHER = structs.replace(SILENCE, id="S2", account="other")
 
 
 class Shaky(Store[Case, Letter]):
@@ -188,12 +191,63 @@ async def test_an_older_schema_is_brought_up(tmp_path: Path, monkeypatch: pytest
     store = await opened(path)
     await store.commit([Case("1")])
     await store.close()
-    monkeypatch.setattr(store_module, "SCHEMA_VERSION", 2)
-    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, ("CREATE TABLE silences (id TEXT PRIMARY KEY)",)))
+    monkeypatch.setattr(store_module, "SCHEMA_VERSION", store_module.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(store_module, "MIGRATIONS", (*store_module.MIGRATIONS, ("CREATE TABLE notes (id TEXT PRIMARY KEY)",)))
     again = await opened(path)
     assert list(again.incidents) == [Case("1")]
     await again.close()
-    assert rows(path, "silences") == []
+    assert rows(path, "notes") == []
+
+
+def first_version(path: Path) -> None:
+    """A file as the first version of the program wrote it."""
+    with sqlite3.connect(path) as db:
+        for statement in store_module.MIGRATIONS[0]:
+            db.execute(statement)
+        db.execute("INSERT INTO incidents VALUES ('1', 1, ?)", (b'{"id": "1", "is_open": true}',))
+        db.execute("INSERT INTO outbox VALUES ('a', ?)", (b'{"id": "a"}',))
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+
+
+async def test_a_file_of_the_first_version_is_read_and_takes_silences(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    first_version(path)
+    store = await opened(path)
+    assert (list(store.incidents), list(store.messages), list(store.silences)) == ([Case("1")], [Letter("a")], [])
+    assert await store.commit(silences=[SILENCE, OTHER])
+    assert await store.commit(silences=[structs.replace(SILENCE, note="longer")], drop_silences=[OTHER.id])
+    await store.close()
+    again = await opened(path)
+    assert list(again.silences) == [structs.replace(SILENCE, note="longer")]
+    assert list(again.incidents) == [Case("1")]
+    await again.close()
+
+
+async def test_a_file_of_the_first_version_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.db"
+    first_version(path)
+
+    def refuse(db: sqlite3.Connection, version: int) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(Store, "_migrate", staticmethod(refuse))
+    store = await opened(path)
+    assert (list(store.incidents), list(store.messages), list(store.silences)) == ([Case("1")], [Letter("a")], [])
+    assert store.problem == "attempt to write a readonly database"
+    await store.close()
+
+
+async def test_silences_wait_for_a_disk_that_fails(tmp_path: Path) -> None:
+    store = await Shaky.open(tmp_path / "state.db", Case, Letter, now_ms=lambda: NOW_MS)
+    assert isinstance(store, Shaky)
+    store.fails = True
+    assert not await store.commit(silences=[SILENCE, OTHER])
+    assert not await store.commit(drop_silences=[OTHER.id])
+    store.fails = False
+    assert await store.commit()
+    await store.close()
+    assert rows(tmp_path / "state.db", "silences") == [SILENCE.id]
 
 
 async def test_a_record_that_nobody_understands_is_left_and_told(tmp_path: Path) -> None:

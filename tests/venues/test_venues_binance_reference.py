@@ -195,7 +195,7 @@ SAFE = {
         ({"enableWithdrawals": True}, [("refuse", "enableWithdrawals")], "can withdraw"),
         ({"enableInternalTransfer": True}, [("refuse", "enableInternalTransfer")], "can send inside the venue"),
         ({"permitsUniversalTransfer": True}, [("refuse", "permitsUniversalTransfer")], "can move between wallets"),
-        ({"enableSpotAndMarginTrading": True}, [("refuse", "enableSpotAndMarginTrading")], "can trade spot"),
+        ({"enableSpotAndMarginTrading": True}, [("warn", "enableSpotAndMarginTrading")], "can trade spot"),
         ({"enableFutures": True}, [("warn", "enableFutures")], "perhaps needed to read: a warning only"),
         ({"enableMargin": True}, [("warn", "enableMargin")], "can borrow"),
         ({"ipRestrict": False}, [("warn", "ipRestrict")], "from any address"),

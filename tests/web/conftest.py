@@ -10,6 +10,7 @@ import pytest
 from web.view_in_memory import MemoryView
 
 from monitor.metrics import Metrics
+from monitor.model.view import Desk
 from monitor.web.server import Reload, Server, ServerSettings
 
 Serve = Callable[..., Awaitable[Server]]
@@ -17,11 +18,12 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """`await serve(view, reload=…, **settings)` starts one; all are stopped in the end."""
+    """`await serve(view, reload=…, desk=…, **settings)` starts one; all are stopped in the end."""
     servers: list[Server] = []
 
-    async def start(view: MemoryView, *, reload: Reload | None = None, **settings: Any) -> Server:
-        server = Server(view, Metrics(view, version="0.1.0"), ServerSettings(port=0, version="0.1.0", **settings), reload=reload)
+    async def start(view: MemoryView, *, reload: Reload | None = None, desk: Desk | None = None, **settings: Any) -> Server:
+        ours = ServerSettings(port=0, version="0.1.0", **settings)
+        server = Server(view, Metrics(view, version="0.1.0"), ours, reload=reload, desk=desk)
         servers.append(server)
         await server.start()
         return server

@@ -15,7 +15,7 @@ from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Wo
 from monitor.model.events import AssetRate
 from monitor.model.figures import AssetFigures, PoolFigures, PoolKey, PoolTable, PositionFigures
 from monitor.model.streams import Counters, StreamStatus
-from monitor.model.view import TickTimes
+from monitor.model.view import SelfCheck, TickTimes
 
 NOW_MS = 1_760_000_000_000
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -36,6 +36,7 @@ class MemoryView:
         self.missing_words: list[str] = []
         self.reload = (True, NOW_MS - 60_000)
         self.clock_ms = NOW_MS
+        self.check = SelfCheck(withheld={}, heartbeat_ms=None, heartbeats={}, loop_lag_s=0.0, clock_offsets_ms={})
         self.table: PoolTable | None = None  # instead of `figures`, for many pools
 
     def put(self, figures: PoolFigures) -> None:
@@ -101,6 +102,9 @@ class MemoryView:
 
     def config_reloaded(self) -> tuple[bool, int]:
         return self.reload
+
+    def self_check(self) -> SelfCheck:
+        return self.check
 
     def now_ms(self) -> int:
         return self.clock_ms

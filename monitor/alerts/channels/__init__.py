@@ -6,15 +6,19 @@ from typing import Annotated
 
 from pydantic import Field
 
+from monitor.alerts.channels.alertmanager import AlertmanagerChannel, AlertmanagerSettings
 from monitor.alerts.channels.base import Build
 from monitor.alerts.channels.slack import SlackChannel, SlackSettings
 from monitor.alerts.channels.telegram import TelegramChannel, TelegramSettings
 from monitor.alerts.channels.webhook import WebhookChannel, WebhookSettings
 
-ChannelSettings = Annotated[SlackSettings | TelegramSettings | WebhookSettings, Field(discriminator="kind")]
+ChannelSettings = Annotated[
+    SlackSettings | TelegramSettings | WebhookSettings | AlertmanagerSettings, Field(discriminator="kind")
+]
 
 CHANNELS: dict[str, Build] = {
     "slack": SlackChannel,
     "telegram": TelegramChannel,
     "webhook": WebhookChannel,
+    "alertmanager": AlertmanagerChannel,
 }

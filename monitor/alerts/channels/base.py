@@ -59,6 +59,9 @@ class Channel(Protocol):
 
     @property
     def limits(self) -> tuple[RateLimit, ...]: ...
+    @property
+    def refresh_s(self) -> float | None:
+        """How often it wants to be told of all that is open, None for a receiver that remembers."""
 
     async def send(self, notice: Notice) -> Outcome: ...
 
@@ -157,7 +160,7 @@ class Http:
     def __init__(self, *, allow_insecure: bool, connect_s: float, total_s: float, now_ms: Callable[[], int]) -> None:
         self._allow_insecure = allow_insecure
         self._timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s)
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -182,7 +185,7 @@ class Http:
         sending = {"Content-Type": "application/json; charset=utf-8", "User-Agent": "margin-monitor", **headers}
         try:
             async with self._session.post(url, data=body, headers=sending, allow_redirects=False) as response:
-                retry_after_s = retry_after(response.headers, self._now_ms())
+                retry_after_s = retry_after(response.headers, self.now_ms())
                 accepted = response.status // 100 == 2
                 if accepted and not need_body:
                     return Answer(response.status, b"", retry_after_s)

@@ -28,6 +28,7 @@ class SlackChannel:
     """Posts plain text. 410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back."""
 
     limits = (RateLimit(1, 1.0),)
+    refresh_s: float | None = None
 
     def __init__(self, settings: SlackSettings, http: Http, page_url: str) -> None:
         self._settings = settings

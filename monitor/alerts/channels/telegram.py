@@ -84,6 +84,8 @@ _decode_reply = msgspec.json.Decoder(_Reply).decode
 class TelegramChannel:
     """Sends HTML. Follows a group that became a supergroup; falls back to plain text if the markup is refused."""
 
+    refresh_s: float | None = None
+
     def __init__(self, settings: TelegramSettings, http: Http, page_url: str) -> None:
         self._settings = settings
         self._http = http

@@ -64,6 +64,7 @@ class WebhookChannel:
     """Any 2xx is an acceptance, whatever its body."""
 
     limits: tuple[RateLimit, ...] = ()
+    refresh_s: float | None = None
 
     def __init__(self, settings: WebhookSettings, http: Http, page_url: str) -> None:
         self._settings = settings

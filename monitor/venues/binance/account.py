@@ -260,6 +260,7 @@ class AccountStream:
 
     async def _brackets(self) -> NoReturn:
         settings = self._settings
+        backoff = Backoff(settings.retry_min_s, settings.backoff_max_s)
         self._brackets_due.within(0)
         while True:
             await self._brackets_due.wait()
@@ -268,9 +269,10 @@ class AccountStream:
                 body = await self._rest.call(LEVERAGE_BRACKET, access=self._access, priority=Priority.RELOAD)
                 tables = self._shared.tables.of(body)
                 self._emit(Brackets(VENUE, self._access.alias, tables, self._shared.clock.floor_ms()))
+                backoff.reset()
             except VenueError as exc:
                 self._log.warning("brackets_not_loaded", reason=exc.reason, code=exc.code, detail=exc.detail)
-                wait_s = max(exc.wait_s(self._now_ms()), min(settings.auth_retry_s, wait_s))
+                wait_s = exc.wait_s(self._now_ms()) + backoff.next_s()  # without brackets no figure is known
             self._brackets_due.within(wait_s)
 
 

@@ -31,9 +31,9 @@ _REFUSED = {
     "enable_withdrawals": ("enableWithdrawals", "can withdraw"),
     "enable_internal_transfer": ("enableInternalTransfer", "can transfer to other accounts"),
     "permits_universal_transfer": ("permitsUniversalTransfer", "can transfer between wallets"),
-    "enable_spot_and_margin_trading": ("enableSpotAndMarginTrading", "can trade spot and margin"),
 }
 _WARNED = {
+    "enable_spot_and_margin_trading": ("enableSpotAndMarginTrading", "can trade spot and margin"),
     "enable_margin": ("enableMargin", "can borrow and trade on margin"),
     "enable_futures": ("enableFutures", "can trade futures"),
     "enable_vanilla_options": ("enableVanillaOptions", "can trade options"),

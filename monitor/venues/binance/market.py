@@ -140,18 +140,22 @@ class MarketStream:
     async def _take_over(self) -> NoReturn:
         while True:
             await asyncio.sleep(self._settings.takeover_s)
-            try:
-                if not self._mark.up:
-                    body = await self._shared.rest.call(PREMIUM_INDEX, priority=Priority.TAKEOVER)
-                    if (prices := reference.mark_prices(body, self._shared.counters)).rows:
-                        self._emit(prices)
-                if not self._index.up:
-                    body = await self._shared.rest.call(ASSET_INDEX, priority=Priority.TAKEOVER)
-                    if (rates := reference.asset_rates(body, self._shared.counters)).rows:
-                        self._emit(rates)
-            except VenueError as exc:
-                self._log.warning("takeover_failed", reason=exc.reason, detail=exc.detail)
-                await asyncio.sleep(exc.wait_s(self._now_ms()))
+            wait_s = 0.0
+            for status, endpoint, reading in (
+                (self._mark, PREMIUM_INDEX, reference.mark_prices),
+                (self._index, ASSET_INDEX, reference.asset_rates),
+            ):
+                if status.up:
+                    continue
+                try:  # each by itself: the failure of one must not take the other away
+                    body = await self._shared.rest.call(endpoint, priority=Priority.TAKEOVER)
+                    event = reading(body, self._shared.counters)
+                    if event.rows:
+                        self._emit(event)
+                except VenueError as exc:
+                    self._log.warning("takeover_failed", stream=status.stream, reason=exc.reason, detail=exc.detail)
+                    wait_s = max(wait_s, exc.wait_s(self._now_ms()))
+            await asyncio.sleep(wait_s)
 
 
 class _MarketSession(Session):

@@ -43,8 +43,12 @@ class _ErrorBody(Struct):
 class VenueClock:
     """The venue's time as seen from here. Compared again and again: one comparison at start goes stale."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, now_ms: Callable[[], int], compared: Callable[[int, int], None] = lambda _offset_ms, _error_ms: None
+    ) -> None:
+        """compared: told the offset after each comparison, and by how much it may be wrong."""
         self._now_ms = now_ms
+        self._compared = compared
         self.offset_ms = 0  # venue − ours
         self._floor_offset_ms = 0
 
@@ -59,6 +63,7 @@ class VenueClock:
     def set(self, server_ms: int, asked_ms: int, answered_ms: int) -> None:
         self.offset_ms = server_ms - (asked_ms + answered_ms) // 2
         self._floor_offset_ms = server_ms - answered_ms
+        self._compared(self.offset_ms, self.offset_ms - self._floor_offset_ms)
 
 
 class RestClient:
@@ -195,7 +200,8 @@ class RestClient:
 
         if status == 418:
             named = _BANNED_UNTIL.search(error.msg)
-            return paused(Fault.BANNED, settings.ban_default_s, int(named[1]) - self._clock.offset_ms if named else 0)
+            until_ms = int(named[1]) - self._clock.offset_ms if named else 0
+            return paused(Fault.BANNED, 0.0 if until_ms > self._now_ms() else settings.ban_default_s, until_ms)
         if status == 429 or code == -1003:
             return paused(Fault.RATE_LIMIT, settings.limit_default_s)
         if code in _AUTH_CODES or status == 401:

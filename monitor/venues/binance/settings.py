@@ -6,8 +6,10 @@ from pydantic import BaseModel, Field, model_validator
 
 from monitor.venues.stream import StreamLimits
 
-_HTTP = r"^https?://[^/?#\s]+$"
-_WS = r"^wss?://[^/?#\s]+$"
+# A key must not travel in clear: without TLS only to this machine.
+_LOOPBACK = r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?"
+_HTTP = rf"^(https://[^/?#\s]+|http://{_LOOPBACK})$"
+_WS = rf"^(wss://[^/?#\s]+|ws://{_LOOPBACK})$"
 _ROUTE = r"^(/[A-Za-z0-9._-]+)*$"
 
 
@@ -48,7 +50,7 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     backoff_max_s: float = Field(30, gt=0, description="seconds of the longest pause; tries never end")
     settle_s: float = Field(30, ge=0, description="seconds of data after which a connection counts as a success")
     rotate_after_s: float = Field(
-        23 * 3600, gt=0, description="age in seconds at which a second connection takes over (limit 24 h)"
+        23 * 3600, gt=0, le=86_000, description="age in seconds at which a second connection takes over (limit 24 h)"
     )
     rotate_jitter_s: float = Field(1800, ge=0, description="seconds by which the rotation may come earlier, at random")
     overlap_s: float = Field(2, ge=0, description="seconds for which both connections deliver during a rotation")
@@ -56,7 +58,7 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     attempts_window_s: float = Field(300, gt=0, description="seconds of the window of attempts_max")
 
     # -------------------------------------------------------------- account
-    keep_alive_s: float = Field(1800, gt=0, description="seconds between extensions of the listen key (it lives 60 min)")
+    keep_alive_s: float = Field(1800, gt=0, le=3000, description="seconds between extensions of the listen key (it lives 60 min)")
     keep_alive_retry_s: float = Field(5, gt=0, description="seconds between tries after a failed extension")
     keep_alive_tries: int = Field(5, gt=0, description="failed extensions in a row after which the key is renewed")
     reconcile_s: float = Field(

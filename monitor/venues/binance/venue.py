@@ -11,7 +11,7 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger as Logger
 
-from monitor.model.events import Event
+from monitor.model.events import ClockOffset, Event
 from monitor.model.streams import Counters, StreamStatus
 from monitor.venues.base import AccountAccess, KeyFinding, VenueError
 from monitor.venues.binance import reference
@@ -26,7 +26,7 @@ from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import EXCHANGE_INFO
 from monitor.venues.binance.tables import BracketTables
 from monitor.venues.binance.wire import VENUE
-from monitor.venues.stream import AttemptBudget
+from monitor.venues.stream import AttemptBudget, Backoff
 
 _KEY_CHECKS_AT_ONCE = 8
 _BRACKET_RELOADS_PER_S = 20
@@ -58,7 +58,7 @@ class BinanceVenue:
         self._index = StreamStatus(venue=VENUE, account="", stream="asset_index")
         self._users = [StreamStatus(venue=VENUE, account=access.alias, stream="user") for access in self._accesses]
         self.streams: list[StreamStatus] = [self._mark, self._index, *self._users]
-        self._clock = VenueClock(now_ms)
+        self._clock = VenueClock(now_ms, lambda offset_ms, error_ms: emit(ClockOffset(VENUE, offset_ms, error_ms)))
         self._budget = Budget(
             now_ms,
             self.counters,
@@ -126,6 +126,7 @@ class BinanceVenue:
 
     async def _keep_contracts(self, rest: RestClient) -> NoReturn:
         settings = self._settings
+        backoff = Backoff(settings.retry_min_s, settings.backoff_max_s)
         self._contracts_due.within(0)
         while True:
             await self._contracts_due.wait()
@@ -135,9 +136,10 @@ class BinanceVenue:
                 instruments = reference.instruments(body, self.counters)
                 self._budget.limit = reference.weight_limit(body) or self._budget.limit
                 self._emit(instruments)
+                backoff.reset()
             except VenueError as exc:
                 self._log.warning("contracts_not_loaded", reason=exc.reason, code=exc.code, detail=exc.detail)
-                wait_s = max(exc.wait_s(self._now_ms()), settings.backoff_max_s)
+                wait_s = exc.wait_s(self._now_ms()) + backoff.next_s()
             self._contracts_due.within(wait_s)
 
     def _contracts_changed(self) -> None:

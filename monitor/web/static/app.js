@@ -327,9 +327,9 @@ function showDetail(box, f) {
     ["Initial margin", amount(f.initial_margin, f.unit)],
     ["Available", amount(f.available, f.unit)],
     ["Withdrawable", amount(f.withdrawable, f.unit)],
-    ["Equity, the venue's own figure", amount(f.venue_equity, f.unit)],
-    ["Maintenance, the venue's own", amount(f.venue_requirement, f.unit)],
-    ["Difference to the venue", f.reconcile_difference === null ? UNKNOWN : percent(f.reconcile_difference, 3)],
+    ["Equity, by the venue" + toldAgo(f), amount(f.venue_equity, f.unit)],
+    ["Maintenance, by the venue" + toldAgo(f), amount(f.venue_requirement, f.unit)],
+    ["Difference then, at the venue's prices", f.reconcile_difference === null ? UNKNOWN : percent(f.reconcile_difference, 3)],
   ];
   if (f.guarantee) facts.push(...coinFacts(f));
   fillList(box.facts, facts, newFact, (fact, [name, value]) => {
@@ -339,6 +339,10 @@ function showDetail(box, f) {
   const columns = f.guarantee ? COIN_POSITION_COLUMNS : POSITION_COLUMNS;
   fillTable(box.positions, columns, f.positions.map((p) => positionCells(p, f)), "No positions.");
   fillTable(box.assets, ASSET_COLUMNS, f.assets.map((a) => assetCells(a, f)), "No assets.");
+}
+
+function toldAgo(f) {
+  return f.venue_age_ms === null ? "" : ", " + duration(f.venue_age_ms) + " ago";
 }
 
 function coinFacts(f) {
