@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
 from monitor.engine.guarantee_explain import GuaranteeExplainer
@@ -13,7 +14,7 @@ from monitor.engine.market import NEVER, Market
 from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Transition
-from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement
+from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
 from monitor.model.figures import Array
 from monitor.rules import RuleBook
 
@@ -129,6 +130,17 @@ class GuaranteeScheme(Scheme):
     def _leverage(self, account: CoinAccount, coin: str) -> float:
         row = account.pools.get(coin)
         return float("nan") if row is None else float(self.book.pools.leverage[row])
+
+    def _stream_up(self, event: StreamUp) -> list[Transition]:
+        """An account that holds no coin has no picture: its stream, heard and asked, is all there is to know of it."""
+        trust = self.trust.get(event.account)
+        if trust is not None and not self.book.accounts[event.account].pools:
+            trust.snapshot_due = ""
+        return super()._stream_up(event)
+
+    def _reconciles(self) -> BoolColumn:
+        """Pictures come by coin: an account without any has none."""
+        return np.array([bool(account.pools) for account in self.book.accounts.values()], np.bool_)
 
     # -------------------------------------------------------------- time
 

@@ -317,5 +317,9 @@ class GuaranteeBook(PoolBook):
             active=np.concatenate((pool, np.flatnonzero(np.nan_to_num(self.pools.static) != 0))),
         )
 
+    def uses_prices(self) -> bool:
+        """Only contracts that are held are subscribed to."""
+        return bool((self.legs.quantity != 0).any())
+
     def uses_rates(self) -> bool:
         return False

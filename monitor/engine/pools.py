@@ -104,6 +104,10 @@ class PoolBook(ABC):
     @abstractmethod
     def inputs(self) -> Inputs: ...
 
+    def uses_prices(self) -> bool:
+        """Whether the silence of the price feed says anything; the feed of a whole market is heard in any case."""
+        return True
+
     @abstractmethod
     def uses_rates(self) -> bool:
         """Whether any pool is valued with rates of assets."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from msgspec import Struct
 
-from monitor.engine.columns import IntColumn, LevelColumn
+from monitor.engine.columns import BoolColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, Market
@@ -212,15 +212,20 @@ class Scheme(ABC):
         for feed, age_ms in self._feed_ages().items():
             verdicts += judge.feed_age(self.venue_rules.stale, feed, age_ms)
         snapshot_ms = np.array([trust.snapshot_ms for trust in self.trust.values()], np.int64)
-        overdue_ms = np.maximum(0, self._ages(snapshot_ms) - self.due_ms)
+        overdue_ms = np.where(self._reconciles(), np.maximum(0, self._ages(snapshot_ms) - self.due_ms), 0)
         verdicts += judge.accounts_age("account", "the picture of the account", self._ages(seen_ms))
         verdicts += judge.accounts_age("reconciliation", "the reconciliation, beyond its due time,", overdue_ms)
         return verdicts
 
+    def _reconciles(self) -> BoolColumn:
+        """Whether full pictures of each account come regularly; by place of the account."""
+        return np.ones(len(self.trust), np.bool_)
+
     def _feed_ages(self) -> dict[str, int]:
         """ms, by the feed's name."""
+        newest_price_ms = self.market.newest_price_ms() if self.book.uses_prices() else self.now_ms
         newest_rate_ms = self.market.newest_rate_ms() if self.book.uses_rates() else self.now_ms
-        return {self.price_feed: self._age(self.market.newest_price_ms()), "asset index": self._age(newest_rate_ms)}
+        return {self.price_feed: self._age(newest_price_ms), "asset index": self._age(newest_rate_ms)}
 
     def _account_seen(self, trust: Trust) -> int:
         """When the account's rows were last sure: now, while its stream is live."""

@@ -223,11 +223,11 @@ class ModeChanged(Struct, frozen=True):
 
 
 class VenueCall(Struct, frozen=True):
-    """The venue itself raises the alarm: a margin call, or an order of its own that closes a position."""
+    """The venue itself raises the alarm: a margin call, an order of its own that closes a position, or a key that it refuses."""
 
     venue: str
     account: str
-    kind: str  # "margin_call", "liquidation", "adl"
+    kind: str  # "margin_call", "liquidation", "adl", "key_refused"
     symbols: tuple[str, ...]
     text: str  # one plain line with the venue's own numbers
     event_time_ms: int

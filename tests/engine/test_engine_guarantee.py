@@ -15,7 +15,7 @@ from oracle_htx import CoinAccount, coin_accounts, figures, liquidation_factor, 
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.model.alerts import Level, Transition
-from monitor.model.events import CoinUpdate, GuaranteeTables
+from monitor.model.events import CoinUpdate, GuaranteeTables, StreamUp, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.model.instruments import CoinTerms
 from monitor.rules import RuleBook
@@ -239,6 +239,15 @@ def test_without_price_or_table_the_pool_is_unknown_with_its_reason() -> None:
     assert pool.equity is None
     assert pool.level == Level.UNKNOWN
     assert any("BTC231229" in reason for reason in pool.unknown)
+
+
+def test_an_empty_account_is_trusted_once_its_stream_is_up_and_alerts_of_nothing() -> None:
+    """Nothing is held, so nothing is subscribed to and no picture comes: that is no outage."""
+    world = CoinWorld()
+    world.feed(StreamUp(VENUE, "main", "user"))
+    said = [transition for _ in range(200) for transition in world.feed(TimePassed(), after_ms=1000)]
+    assert said == []
+    assert world.engine.trusted() == {(VENUE, "main"): ""}
 
 
 def test_leverage_changes_are_told() -> None:

@@ -61,6 +61,7 @@ class AccountStream:
         self._settled = False  # the stream is open and a snapshot was taken since
         self._held: deque[Event] = deque(maxlen=settings.buffer_events_max)
         self._told_reason = ""
+        self._key_refused = False  # told since the last snapshot
 
     async def run(self) -> NoReturn:
         supervisor = Supervisor(
@@ -214,6 +215,7 @@ class AccountStream:
         if modes != self._modes:  # it may still show the old pooling, and the next one is asked already
             return
         self._snapshot_at = asyncio.get_running_loop().time()
+        self._key_refused = False
         self._emit(snapshot)
         if not was_open or gap != self._gap:
             return
@@ -247,7 +249,11 @@ class AccountStream:
         return account_snapshot(answers, account=self._access.alias, as_of_ms=as_of_ms)
 
     def _tell(self, exc: VenueError) -> None:
-        """Why the account is not watched, once per reason."""
+        """Why the account is not watched, once per reason. A key that is refused stays so until a person acts: told at once."""
+        if exc.reason is Fault.AUTH and not self._key_refused:
+            self._key_refused = True
+            text = f"the venue rejects the key, the account is not watched: {exc.detail}"
+            self._emit(VenueCall(VENUE, self._access.alias, "key_refused", (), text, self._shared.clock.floor_ms()))
         if self._status.up:
             self._log.warning("account_call_failed", reason=exc.reason, code=exc.code, detail=exc.detail)
             return

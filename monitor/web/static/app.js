@@ -425,9 +425,11 @@ function showIncidents() {
     i.summary,
     ageOf(i.opened_ms),
     String(i.messages),
+    i.acknowledged ? "by " + i.acknowledged.author : i.silence_id ? "silenced" : "–",
     i.id,
   ]);
-  const columns = [["Now"], ["Worst"], ["Pool"], ["Rule"], ["What"], ["Open for", true], ["Messages", true], ["Incident"]];
+  const columns = [["Now"], ["Worst"], ["Pool"], ["Rule"], ["What"], ["Open for", true], ["Messages", true]];
+  columns.push(["Acknowledged"], ["Incident"]);
   fillTable(byId("incidents"), columns, rows, "None.");
   const hidden = latest.incidents_total - latest.incidents.length;
   write(byId("incidents-note"), hidden > 0 ? latest.incidents_total + ", the worst " + latest.incidents.length + " are shown" : "");
