@@ -118,7 +118,8 @@ def figure_lines(figures: PoolFigures | None) -> list[str]:
         )
     if figures.venue_equity is not None and figures.venue_requirement is not None:
         aged = "" if figures.venue_age_ms is None else f", {figures.venue_age_ms / 1000:.0f} s ago"
-        own = f"venue's own figures{aged}: equity {amount(figures.venue_equity)}, liquidated at {amount(figures.venue_requirement)}"
+        equity, limit = amount(figures.venue_equity), amount(figures.venue_requirement)
+        own = f"venue's own figures{aged}: equity {equity}, liquidated at {limit}"
         if figures.venue_requirement > 0:
             own += f" (health {ratio(figures.venue_equity / figures.venue_requirement)})"
         lines.append(own)

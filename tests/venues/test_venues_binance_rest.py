@@ -24,9 +24,10 @@ from monitor.venues.base import Fault, VenueError
 from monitor.venues.binance import signing
 from monitor.venues.binance.budget import Budget, Priority
 from monitor.venues.binance.keys import check_key
-from monitor.venues.binance.rest import RestClient, VenueClock, together
+from monitor.venues.binance.rest import RestClient, together
 from monitor.venues.binance.signing import ACCOUNT, ALLOWED, EXCHANGE_INFO, LISTEN_KEY_OPEN, SERVER_TIME, Endpoint, Security
 from monitor.venues.binance.venue import BinanceVenue
+from monitor.venues.clock import VenueClock
 
 SHARES = {Priority.SNAPSHOT: 0.95, Priority.TAKEOVER: 0.9, Priority.RELOAD: 0.8}
 

@@ -18,9 +18,10 @@ from venues_htx_exchange import Asked, Exchange, access, now_ms, ok, picture, qu
 
 from monitor.model.streams import Counters
 from monitor.venues.base import Fault, VenueError
+from monitor.venues.clock import VenueClock
 from monitor.venues.htx.budget import Budget
 from monitor.venues.htx.keys import check_key
-from monitor.venues.htx.rest import RestClient, VenueClock, in_settlement
+from monitor.venues.htx.rest import RestClient, in_settlement
 from monitor.venues.htx.signing import ACCOUNT_POSITION_INFO, CONTRACT_INFO, TIMESTAMP, TRADE, Endpoint, NotAllowedError, Scope
 
 PATH = "/api/v1/contract_account_position_info"

@@ -64,7 +64,9 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     reconcile_s: float = Field(
         30, gt=0, description="seconds between full snapshots of an account; longer when many accounts share the request weight"
     )
-    fallback_s: float = Field(5, gt=0, description="seconds between full snapshots while the account's user stream is out")
+    fallback_s: float = Field(
+        4, gt=0, description="seconds between full snapshots while the account's user stream is out; below `rules.stale.warning`"
+    )
     snapshot_pause_s: float = Field(1, ge=0, description="least seconds between snapshots of an account, whatever asks for them")
     order_refetch_s: float = Field(10, ge=0, description="least seconds between snapshots that order events ask for")
     order_debounce_s: float = Field(1, ge=0, description="seconds from an order event to the snapshot it asks for")

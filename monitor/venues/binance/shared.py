@@ -8,9 +8,10 @@ from structlog.typing import FilteringBoundLogger as Logger
 
 from monitor.model.events import Event
 from monitor.model.streams import Counters
-from monitor.venues.binance.rest import RestClient, VenueClock
+from monitor.venues.binance.rest import RestClient
 from monitor.venues.binance.settings import BinanceSettings
 from monitor.venues.binance.tables import BracketTables
+from monitor.venues.clock import VenueClock
 from monitor.venues.stream import AttemptBudget
 
 

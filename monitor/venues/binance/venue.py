@@ -20,12 +20,13 @@ from monitor.venues.binance.budget import Budget, Priority
 from monitor.venues.binance.due import Due
 from monitor.venues.binance.keys import check_key
 from monitor.venues.binance.market import MarketStream
-from monitor.venues.binance.rest import RestClient, VenueClock
+from monitor.venues.binance.rest import RestClient
 from monitor.venues.binance.settings import BinanceSettings
 from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import EXCHANGE_INFO
 from monitor.venues.binance.tables import BracketTables
 from monitor.venues.binance.wire import VENUE
+from monitor.venues.clock import VenueClock
 from monitor.venues.stream import AttemptBudget, Backoff
 
 _KEY_CHECKS_AT_ONCE = 8

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import orjson
 
-from monitor.model.events import StreamDown, StreamUp
+from monitor.model.events import StreamDown, StreamUp, VenueCall
 from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
 from monitor.venues.htx.coins import AccountCoins
@@ -41,6 +41,7 @@ class AccountStream:
         self._newest_ms = {"accounts": 0, "positions": 0}  # of pushes
         self._positions_at = 0.0  # loop time of the last new push of positions
         self._told_reason = ""
+        self._key_refused = False  # told since the last login
 
     async def run(self) -> NoReturn:
         supervisor = Supervisor(
@@ -140,12 +141,15 @@ class AccountStream:
         """Raises StreamEnded where the venue ends the connection, or refuses what it is for."""
         if said.authenticated:
             self._auth_failures = 0
+            self._key_refused = False
             for topic in _TOPICS:
                 outgoing.request(orjson.dumps({"op": "sub", "cid": topic, "topic": topic}).decode())
         elif said.auth_error:
             self._auth_failures += 1
             again_s = self._settings.auth_retry_s if self._auth_failures > 1 else 0.0
             self._log.error("account_not_watched", reason=Fault.AUTH, detail=said.auth_error)
+            if self._auth_failures > 1:
+                self._tell_key_refused(said.auth_error)
             raise StreamEnded("auth", f"the venue rejects the key: {said.auth_error}", retry_after_s=again_s)
         if said.refused:
             raise StreamEnded(
@@ -196,6 +200,8 @@ class AccountStream:
 
     def _tell(self, exc: VenueError) -> None:
         """Why the account is not watched, once per reason."""
+        if exc.reason is Fault.AUTH:
+            self._tell_key_refused(exc.detail)
         if self._status.up:
             self._log.warning("account_call_failed", reason=exc.reason, code=exc.code, detail=exc.detail)
             return
@@ -203,6 +209,13 @@ class AccountStream:
             self._status.down_reason = exc.detail
             tell = self._log.error if exc.reason is Fault.AUTH else self._log.warning
             tell("account_not_watched", reason=exc.reason, code=exc.code, detail=exc.detail)
+
+    def _tell_key_refused(self, detail: str) -> None:
+        """It stays so until a person acts: told at once, and once."""
+        if not self._key_refused:
+            self._key_refused = True
+            text = f"the venue rejects the key, the account is not watched: {detail}"
+            self._shared.emit(VenueCall(VENUE, self._access.alias, "key_refused", (), text, self._shared.now_ms()))
 
 
 class _UserSession(Session):

@@ -17,6 +17,7 @@ from yarl import URL
 
 from monitor.model.streams import Counters, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.venues.clock import VenueClock
 from monitor.venues.htx import reference
 from monitor.venues.htx.budget import Budget
 from monitor.venues.htx.numbers import UNREADABLE
@@ -78,27 +79,6 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 def in_settlement(error: VenueError) -> bool:
     """The coin settles or delivers: ask again when it is over."""
     return error.code in SETTLEMENT_CODES
-
-
-class VenueClock:
-    """The venue's time as seen from here. Compared again and again: one comparison at start goes stale."""
-
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        self._now_ms = now_ms
-        self.offset_ms = 0  # venue − ours
-        self._floor_offset_ms = 0
-
-    def now_ms(self) -> int:
-        """Best guess: the answer was written half a round trip ago."""
-        return self._now_ms() + self.offset_ms
-
-    def floor_ms(self) -> int:
-        """Surely not later than the venue's clock: as if the answer had taken no time to come back."""
-        return self._now_ms() + self._floor_offset_ms
-
-    def set(self, server_ms: int, asked_ms: int, answered_ms: int) -> None:
-        self.offset_ms = server_ms - (asked_ms + answered_ms) // 2
-        self._floor_offset_ms = server_ms - answered_ms
 
 
 class RestClient:

@@ -58,7 +58,9 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
     # -------------------------------------------------------------- account
     reconcile_s: float = Field(30, gt=0, description="seconds between full snapshots of each coin of an account")
     discover_s: float = Field(300, gt=0, description="seconds between looks for coins in which an account newly holds something")
-    fallback_s: float = Field(5, gt=0, description="seconds between full snapshots while the account's stream is out")
+    fallback_s: float = Field(
+        4, gt=0, description="seconds between full snapshots while the account's stream is out; below `rules.stale.warning`"
+    )
     auth_retry_s: float = Field(60, gt=0, description="seconds between tries with a key that the venue rejects")
     buffer_events_max: int = Field(1000, gt=0, description="pushes of one coin kept while it waits for its snapshot")
 

@@ -8,7 +8,8 @@ from structlog.typing import FilteringBoundLogger as Logger
 
 from monitor.model.events import Event
 from monitor.model.streams import Counters, StreamStatus, count
-from monitor.venues.htx.rest import RestClient, VenueClock
+from monitor.venues.clock import VenueClock
+from monitor.venues.htx.rest import RestClient
 from monitor.venues.htx.settings import HtxSettings
 from monitor.venues.stream import AttemptBudget
 

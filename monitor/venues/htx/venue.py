@@ -10,16 +10,17 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger as Logger
 
-from monitor.model.events import Event, PriceKind
+from monitor.model.events import ClockOffset, Event, PriceKind
 from monitor.model.streams import Counters, StreamStatus
 from monitor.venues.base import AccountAccess, KeyFinding, VenueError
+from monitor.venues.clock import VenueClock
 from monitor.venues.htx.account import AccountStream
 from monitor.venues.htx.budget import Budget
 from monitor.venues.htx.contracts import Contracts
 from monitor.venues.htx.keys import check_key
 from monitor.venues.htx.market import Feed
 from monitor.venues.htx.prices import QuietPrices
-from monitor.venues.htx.rest import RestClient, VenueClock
+from monitor.venues.htx.rest import RestClient
 from monitor.venues.htx.rows import VENUE
 from monitor.venues.htx.settings import HtxSettings
 from monitor.venues.htx.settlements import Settlements
@@ -62,7 +63,7 @@ class HtxVenue:
         self._notices = StreamStatus(venue=VENUE, account="", stream="contract_info")
         self._users = [StreamStatus(venue=VENUE, account=access.alias, stream="user") for access in self._accesses]
         self.streams: list[StreamStatus] = [self._last, self._index, self._notices, *self._users]
-        self._clock = VenueClock(now_ms)
+        self._clock = VenueClock(now_ms, lambda offset_ms, error_ms: emit(ClockOffset(VENUE, offset_ms, error_ms)))
         self._running: dict[str, AccountStream] = {}
 
     async def run(self) -> NoReturn:
