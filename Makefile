@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-faults lint bench lock clean
+.PHONY: install demo test test-faults test-kill soak lint bench lock clean
 
 install: $(STAMP)
 
@@ -19,11 +19,20 @@ demo: install
 	$(BIN)/margin-monitor demo $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" --ignore tests/faults $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" --ignore tests/faults --ignore tests/faults_out --ignore tests/kill --ignore tests/soak $(ARGS)
 
 # The fault catalogue, row by row, in compressed time; FAULT_TABLE=deploy/docs/faults.md writes the table of the run.
 test-faults: install
 	$(BIN)/python -m pytest tests/faults $(wildcard tests/faults_out) -n auto --dist worksteal $(ARGS)
+
+# 300 deaths by kill -9, 20,000 steps of the incidents' life, 100,000 broken frames for each decoder.
+test-kill: install
+	$(BIN)/python -m pytest tests/kill -n auto --dist worksteal $(ARGS)
+
+# The same with 1,000 deaths, and a day of 24 hours in four minutes. One after the other: the soak measures memory.
+soak: install
+	MARGIN_KILLS=1000 $(BIN)/python -m pytest tests/kill $(ARGS)
+	$(BIN)/python -m pytest tests/soak $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -211,7 +211,9 @@ class Store(Generic[I, M]):
 
     async def _flush(self) -> None:
         """Until all is written or the disk refuses. Who comes while a write runs shares the next one."""
-        while (self._dirty or self._writing) and self.path is not None:
+        retry = bool(self.problem)  # also with nothing to write: there may be room for the reserve again
+        while (self._dirty or self._writing or retry) and self.path is not None:
+            retry = False
             if self._writing is None:
                 batch, self._dirty = self._dirty, {}
                 self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._write, self.path, batch)

@@ -1,0 +1,41 @@
+"""Fixtures of the fault suite, and the table of its run.
+
+`FAULT_TABLE=deploy/docs/faults.md make test-faults` writes the table; an ordinary run changes no file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))  # the receiver and `until` are those of the e2e tests
+
+from conftest_e2e import Receiver, receiver
+from faults_scene import FAST, Scene, staged
+from faults_table import Table
+
+__all__ = ["receiver"]
+
+Stage = Callable[..., AbstractAsyncContextManager[Scene]]
+
+
+@pytest.fixture
+def stage(
+    receiver: Receiver, record_property: Callable[[str, object], None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """`async with stage(settings=…) as scene`: see faults_scene.staged."""
+    monkeypatch.setattr("monitor.app.TICK_S", FAST)  # the second in which silence is noticed is an exchange second too
+    return partial(staged, receiver, record_property)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    target = os.environ.get("FAULT_TABLE")
+    if target and not hasattr(config, "workerinput"):  # the controller sees the reports of all workers
+        config.pluginmanager.register(Table(config.rootpath / target), "fault-table")

@@ -1,0 +1,250 @@
+"""One fault on stage: the simulated exchange, the chaos proxies before it, the real monitor, and a receiver of its alerts.
+
+Time is compressed: a simulated second lasts `FAST` real ones, the monitor reads the exchange's clock, and its own periods
+(silence, back-off, polls) are multiplied by `FAST`. So all figures here are the product's own defaults, in exchange seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from conftest_e2e import Receiver, config_for, fetch, until
+from faults_proxy import ChaosProxy
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from monitor.app import Monitor
+from monitor.config import Config
+from monitor.model.figures import PoolFigures, PoolKey
+from monitor.model.streams import StreamStatus
+from monitor.sim.exchange import SimExchange
+from monitor.venues.binance.settings import BinanceSettings
+from monitor.venues.htx.settings import HtxSettings
+
+FAST = 0.2
+BINANCE, HTX = "binance_usdm", "htx_coin_futures"
+SETTINGS: dict[str, type[BaseModel]] = {BINANCE: BinanceSettings, HTX: HtxSettings}
+USD = PoolKey(BINANCE, "main", "USD")
+BTC = PoolKey(HTX, "main", "BTC")
+SLACK_REAL_S = 3.0  # that a busy machine may add to any deadline
+SLACK_S = SLACK_REAL_S / FAST
+
+_BY_THE_VENUES_CLOCK = {"auth_retry_s", "ban_default_s", "limit_default_s", "firewall_s", "future_s"}
+_AS_IS = {"hostile_window_s", "hostile_pause_s", "limit_interval_s", "limit_pause_max_s", "requests_per_s"}
+_AT_LEAST_S = {"open_timeout_s": 2.0, "connect_timeout_s": 1.5, "total_timeout_s": 2.0}
+
+
+def hurried(venue: str, fast: float = FAST) -> dict[str, float]:
+    """Every period of an adapter, as long as its default in exchange seconds."""
+    periods = {}
+    for name, field in SETTINGS[venue].model_fields.items():
+        if name.endswith("_s") and name not in _BY_THE_VENUES_CLOCK | _AS_IS:
+            periods[name] = max(field.default * fast, _AT_LEAST_S.get(name, 0.0))
+    return periods
+
+
+class Wall:
+    """The monitor's wall clock: the exchange's, and what is wrong with it."""
+
+    def __init__(self, exchange: SimExchange) -> None:
+        self._exchange = exchange
+        self.wrong_by_ms = 0
+
+    def now_ms(self) -> int:
+        return self._exchange.now_ms() + self.wrong_by_ms
+
+
+class Scene:
+    """What a test of a fault sees and does."""
+
+    def __init__(
+        self, exchange: SimExchange, receiver: Receiver, wall: Wall, rest: ChaosProxy, streams: ChaosProxy, fast: float
+    ) -> None:
+        self.exchange = exchange
+        self.receiver = receiver
+        self.wall = wall
+        self.rest = rest
+        self.streams = streams
+        self.fast = fast
+        self.logs: Sequence[Mapping[str, Any]] = []
+        self.monitor: Monitor
+        self._record: Callable[[str, object], None] = lambda _name, _value: None
+        self._ended_at: float | None = None
+
+    # ------------------------------------------------------------------ what can be seen
+
+    @property
+    def ready(self) -> bool:
+        return self.monitor.readout.missing() == []
+
+    @property
+    def healthy(self) -> bool:
+        """All streams bring data, all figures are known, and nothing is said of stale data any more."""
+        incidents = self.monitor.readout.incidents()
+        return (
+            self.ready and all(s.up for s in self.monitor.readout.streams()) and not any(i.key.rule == "stale" for i in incidents)
+        )
+
+    def stream(self, name: str) -> StreamStatus:
+        return next(status for status in self.monitor.readout.streams() if status.stream == name)
+
+    def pool(self, key: PoolKey = USD) -> PoolFigures:
+        figures = self.monitor.readout.pool(key)
+        assert figures is not None, f"no pool {key}"
+        return figures
+
+    def told(self, rule: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Messages at the webhook, in their order."""
+        return [m for m in self.receiver.webhook if m["rule"] == rule and wanted.items() <= m.items()]
+
+    def logged(self, event: str, **wanted: Any) -> list[Mapping[str, Any]]:
+        return [entry for entry in self.logs if entry["event"] == event and wanted.items() <= entry.items()]
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """Sum of the matching samples of /metrics; None without any."""
+        _, text = await fetch(f"{self.monitor.server.url}metrics")
+        values = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(values) if values else None
+
+    async def reconnects(self, reason: str, stream: str) -> float:
+        return await self.metric("margin_stream_reconnects_total", reason=reason, stream=stream) or 0.0
+
+    async def refused(self, reason: str) -> float:
+        return await self.metric("margin_frames_refused_total", reason=reason) or 0.0
+
+    async def rest_results(self, result: str) -> float:
+        return await self.metric("margin_rest_requests_total", result=result) or 0.0
+
+    # ------------------------------------------------------------------ time
+
+    def now_s(self) -> float:
+        """Exchange seconds on the event loop's clock, which no fault moves."""
+        return asyncio.get_running_loop().time() / self.fast
+
+    async def until(self, condition: Callable[[], object], what: str, within_s: float = 60.0) -> float:
+        """Waits for a condition, at most so many exchange seconds and the slack; returns how long it took."""
+        began = self.now_s()
+        await until(lambda: bool(condition()), what, within_s * self.fast + SLACK_REAL_S)
+        return self.now_s() - began
+
+    async def seconds(self, seconds: float) -> None:
+        """Lets the world go on: for what must not happen."""
+        end = self.now_s() + seconds
+        while self.now_s() < end:  # noqa: ASYNC110  a time, not a condition
+            await asyncio.sleep(min(0.05, seconds * self.fast))
+
+    def fault_ends(self) -> None:
+        """From here on the recovery is measured."""
+        self._ended_at = self.now_s()
+
+    async def recovered(self, condition: Callable[[], object] | None = None, within_s: float = 30.0) -> float:
+        """Waits until all is well again, or until the condition holds; the time goes into the table of the run."""
+        assert self._ended_at is not None, "fault_ends() first"
+        await self.until(condition or (lambda: self.healthy), "all is well again", within_s)
+        took_s = self.now_s() - self._ended_at
+        self._record("recovery_s", round(took_s, 1))
+        return took_s
+
+    # ------------------------------------------------------------------ the exchange's own figures
+
+    def ledger(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.exchange.ledger()["venues"][BINANCE]["accounts"]["main"]
+        return found
+
+    def agrees(self) -> bool:
+        """Our figures are the exchange's own to 1e-9. Stop its clock before."""
+        pool, theirs = self.monitor.readout.pool(USD), self.ledger()
+        if pool is None or not _close(pool.equity, theirs["totals"]["equity"]):
+            return False
+        held = {(p.symbol, p.side): p.quantity for p in pool.positions}
+        legs = {(leg["symbol"], leg["side"]): float(leg["quantity"]) for leg in theirs["positions"] if float(leg["quantity"])}
+        wallets = {row.asset: row.wallet for row in pool.assets}
+        return (
+            _close(pool.requirement, theirs["totals"]["maintenance_margin"])
+            and held == legs
+            and all(_close(wallets.get(asset, 0.0), row["wallet"]) for asset, row in theirs["assets"].items())
+        )
+
+    async def agreement(self, what: str) -> None:
+        """With the market at a stand, every figure becomes the exchange's own. Leaves the clock stopped."""
+        self.exchange.clock(frozen=True)
+        await self.exchange.step(1)
+        await self.until(self.agrees, what, 60)
+
+
+@asynccontextmanager
+async def staged(
+    receiver: Receiver,
+    record: Callable[[str, object], None],
+    *,
+    venue: str = BINANCE,
+    fast: float = FAST,
+    settings: Mapping[str, Any] | None = None,
+    rules: Mapping[str, Any] | None = None,
+    before: Callable[[Scene], None] = lambda _scene: None,
+    rest_url: str = "http://127.0.0.1:{port}",
+    streams_url: str = "ws://127.0.0.1:{port}",
+    ready: bool = True,
+    scenario: str = "calm",
+) -> AsyncIterator[Scene]:
+    """The scene with the monitor running and, unless `ready` is false, all its figures known.
+
+    settings: of the venue's adapter, real seconds. before: called when everything stands but the monitor.
+    """
+    noise = 1.0 if venue == HTX else 0.0  # HTX pushes only what moves
+    async with SimExchange(scenario, 7, tick_seconds=fast, noise=noise) as exchange:
+        first = exchange.first_line()["venues"][venue]
+        host, port = first["rest"].removeprefix("http://").split(":")
+        async with ChaosProxy(host, int(port)) as rest, ChaosProxy(host, int(port)) as streams:
+            scene = Scene(exchange, receiver, Wall(exchange), rest, streams, fast)
+            scene._record = record
+            before(scene)
+            if rest.tls is not None:
+                await rest.close()
+                await rest.listen()
+            at = {
+                "rest": rest_url.format(port=rest.port),
+                "spot": rest_url.format(port=rest.port),
+                "streams": streams_url.format(port=streams.port),
+            }
+            over: dict[str, Any] = {"venues": {venue: {**at, **hurried(venue, fast), **(settings or {})}}, "rules": rules or {}}
+            if venue == HTX:
+                keys = {"api_key": {"env": "HTX_KEY"}, "api_secret": {"env": "HTX_SECRET"}}
+                over["accounts"] = [{"name": "main", "venue": HTX, **keys}]
+            with capture_logs() as scene.logs:
+                async with _running(config_for(exchange, receiver, **over), scene):
+                    if ready:
+                        await scene.until(lambda: scene.ready, "ready", 100)
+                    yield scene
+
+
+@asynccontextmanager
+async def _running(config: Config, scene: Scene) -> AsyncIterator[None]:
+    monitor = scene.monitor = Monitor(config, clock=scene.wall)  # type: ignore[arg-type]  it tells the time as a clock does
+    task = asyncio.create_task(monitor.run())
+    started = asyncio.create_task(monitor.started.wait())
+    await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    if task.done():
+        await task
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        monitor.end()
+        scene.rest.held = scene.streams.held = False
+        async with asyncio.timeout(20):
+            await task
+
+
+def _close(ours: float | None, theirs: str) -> bool:
+    return ours is not None and abs(ours - float(theirs)) <= 1e-9 * max(1.0, abs(float(theirs)))
