@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from conftest_e2e import Receiver, config_for, fetch, until
@@ -30,6 +31,7 @@ BINANCE, HTX = "binance_usdm", "htx_coin_futures"
 SETTINGS: dict[str, type[BaseModel]] = {BINANCE: BinanceSettings, HTX: HtxSettings}
 USD = PoolKey(BINANCE, "main", "USD")
 BTC = PoolKey(HTX, "main", "BTC")
+START_MS = int(datetime(2026, 3, 4, 2, tzinfo=UTC).timestamp() * 1000)  # hours from any settlement, funding or delivery
 SLACK_REAL_S = 3.0  # that a busy machine may add to any deadline
 SLACK_S = SLACK_REAL_S / FAST
 
@@ -88,6 +90,11 @@ class Scene:
         return (
             self.ready and all(s.up for s in self.monitor.readout.streams()) and not any(i.key.rule == "stale" for i in incidents)
         )
+
+    def knows(self, key: PoolKey) -> bool:
+        """Readiness may be a tick ahead of the first figures."""
+        figures = self.monitor.readout.pool(key)
+        return figures is not None and figures.health is not None
 
     def stream(self, name: str) -> StreamStatus:
         return next(status for status in self.monitor.readout.streams() if status.stream == name)
@@ -201,7 +208,7 @@ async def staged(
     settings: of the venue's adapter, real seconds. before: called when everything stands but the monitor.
     """
     noise = 1.0 if venue == HTX else 0.0  # HTX pushes only what moves
-    async with SimExchange(scenario, 7, tick_seconds=fast, noise=noise) as exchange:
+    async with SimExchange(scenario, 7, tick_seconds=fast, noise=noise, start_ms=START_MS) as exchange:
         first = exchange.first_line()["venues"][venue]
         host, port = first["rest"].removeprefix("http://").split(":")
         async with ChaosProxy(host, int(port)) as rest, ChaosProxy(host, int(port)) as streams:
@@ -223,7 +230,7 @@ async def staged(
             with capture_logs() as scene.logs:
                 async with _running(config_for(exchange, receiver, **over), scene):
                     if ready:
-                        await scene.until(lambda: scene.ready, "ready", 100)
+                        await scene.until(lambda: scene.ready and scene.knows(BTC if venue == HTX else USD), "ready", 100)
                     yield scene
 
 

@@ -49,6 +49,16 @@ def opened(scene: Scene, contract: str, volume: int) -> bool:
     return True
 
 
+def trades_at(scene: Scene, prices: dict[str, float]) -> None:
+    """Trades that the exchange tells of although it settles."""
+    now = scene.exchange.now_ms()
+    for connection in scene.exchange.htx.hub.connections:
+        if connection.path == "/ws":
+            for code, price in prices.items():
+                trade = {"amount": 2, "ts": now, "id": now, "price": price, "direction": "sell", "quantity": 0.1}
+                connection.tell({"ch": f"market.{code}.trade.detail", "ts": now, "tick": {"id": now, "ts": now, "data": [trade]}})
+
+
 def transferred(scene: Scene, amount: float) -> bool:
     """Into the purse, unless the settlement is still going on."""
     try:
@@ -94,6 +104,12 @@ async def test_row_23_a_settlement_holds_alerts_for_a_while_and_then_says_unknow
         await scene.until(lambda: scene.told("health", pool="BTC", level="warning"), "an open alert")
         scene.exchange.htx_control.settlement("BTC", seconds=70)
         began = scene.now_s()
+        await scene.until(lambda: scene.logged("settlement_begins", coin="BTC"), "the monitor knows of it", 20)
+        prices = {p.symbol: p.price or 0.0 for p in scene.pool(BTC).positions}
+        trades_at(scene, {symbol: 0.98 * price for symbol, price in prices.items()})  # a state in between
+        await scene.until(lambda: (scene.pool(BTC).health or 9) < 1.5, "the figure itself shows it", 20)
+        await scene.seconds(3)
+        trades_at(scene, prices)
         await scene.until(lambda: scene.told("health", pool="BTC", level="unknown"), "UNKNOWN after the hold", 60)
         assert scene.now_s() - began >= 25, "held before"
         assert await scene.metric("margin_pool_level", pool="BTC") == -1
