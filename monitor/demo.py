@@ -23,17 +23,8 @@ from monitor.config import Config, load
 from monitor.model.alerts import Level
 from monitor.model.figures import PoolFigures
 from monitor.sim.exchange import SimExchange
+from monitor.terminal import STYLES, amount, number
 
-STYLES = {
-    Level.UNKNOWN: "white on grey37",
-    Level.OK: "green",
-    Level.INFO: "cyan",
-    Level.WARNING: "yellow",
-    Level.HIGH: "dark_orange",
-    Level.CRITICAL: "bold red",
-    Level.EMERGENCY: "bold white on red",
-    Level.LIQUIDATION: "bold white on dark_red",
-}
 REFRESH_S = 0.5
 LINE_S = 5.0  # without a terminal: one line of figures so often
 
@@ -171,9 +162,9 @@ def _pools(monitor: Monitor) -> Iterator[PoolFigures]:
 def _line(pool: PoolFigures) -> str:
     level = Level(pool.level).word.upper()
     return (
-        f"{level:<11} {pool.key.account} {pool.key.pool}  health {_number(pool.health, '.3f')}  "
-        f"margin ratio {_number(pool.margin_ratio, '.1%')}  equity {_amount(pool.equity)} {pool.unit}  "
-        f"liquidated at {_amount(pool.requirement)}"
+        f"{level:<11} {pool.key.account} {pool.key.pool}  health {number(pool.health, '.3f')}  "
+        f"margin ratio {number(pool.margin_ratio, '.1%')}  equity {amount(pool.equity)} {pool.unit}  "
+        f"liquidated at {amount(pool.requirement)}"
     )
 
 
@@ -189,10 +180,10 @@ def _screen(monitor: Monitor, receiver: Receiver) -> Group:
         pools.add_row(
             Text(level.word.upper(), STYLES[level]),
             f"{pool.key.account} {pool.key.pool}",
-            Text(_number(pool.health, ".3f"), STYLES[level]),
-            _number(pool.margin_ratio, ".1%"),
-            f"{_amount(pool.equity)} {pool.unit}",
-            _amount(pool.requirement),
+            Text(number(pool.health, ".3f"), STYLES[level]),
+            number(pool.margin_ratio, ".1%"),
+            f"{amount(pool.equity)} {pool.unit}",
+            amount(pool.requirement),
         )
         for position in pool.positions:
             price, liquidation = position.price, position.liquidation_price
@@ -200,10 +191,10 @@ def _screen(monitor: Monitor, receiver: Receiver) -> Group:
             positions.add_row(
                 position.symbol,
                 f"{position.quantity:,.6g}",
-                _number(price, ",.6g"),
-                _amount(position.unrealized_pnl),
-                _number(liquidation, ",.6g"),
-                _number(distance, "+.1%"),
+                number(price, ",.6g"),
+                amount(position.unrealized_pnl),
+                number(liquidation, ",.6g"),
+                number(distance, "+.1%"),
             )
     last = [text for service, text in receiver.texts if service == "Slack"][-1:]  # Telegram has got the same
     messages = [Panel(escape(text.strip()), title="last delivered to Slack and Telegram", title_align="left") for text in last]
@@ -211,12 +202,3 @@ def _screen(monitor: Monitor, receiver: Receiver) -> Group:
     state = "ready" if not waiting else "not ready: " + "; ".join(waiting[:3])
     footer = Text(f"{state}   {receiver.received} messages delivered   page {monitor.server.url}   Ctrl-C ends", "dim")
     return Group(pools, *messages, positions, footer)  # a small terminal cuts the end, not what to do
-
-
-def _amount(value: float | None) -> str:
-    """Money with cents, coins with four digits."""
-    return "–" if value is None else f"{value:,.2f}" if abs(value) >= 100 else f"{value:,.4g}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""The running daemon, asked over its HTTP API by the command line: what is open, acknowledge, silence."""
+"""The running daemon, asked over its HTTP API by the command line: how all stands, what is open, acknowledge, silence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from monitor.model.secret import Secret
 from monitor.secret_sources import SecretReader
+from monitor.terminal import length, printable
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 << 20
@@ -30,6 +31,10 @@ class RemoteError(Exception):
 
 class AddressError(RemoteError):
     """What was given to reach the daemon by is wrong in itself."""
+
+
+class RefusedError(RemoteError):
+    """The daemon answered, and refused."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -56,6 +61,17 @@ class Daemon:
         self._url = url.rstrip("/")
         self._token = None if token_file is None else _token(token_file)
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open
+
+    def status(self) -> dict[str, Any]:
+        """All that the status page shows: pools, streams, incidents, channels, and what is missing."""
+        answer = self._call("GET", "/api/v1/status")
+        if "pools" not in answer:
+            raise RemoteError(f"what answers at {self._url} is no margin-monitor", "--url is the daemon's web.listen")
+        return answer
+
+    def pool(self, venue: str, account: str, pool: str) -> dict[str, Any]:
+        """One pool with its assets and positions."""
+        return self._call("GET", f"/api/v1/status?pool={quote(f'{venue}/{account}/{pool}')}")
 
     def alerts(self) -> dict[str, Any]:
         """`incidents`, worst first, and `now_ms` by the daemon's clock."""
@@ -104,13 +120,13 @@ class Daemon:
 
 def _refused(exc: urllib.error.HTTPError) -> NoReturn:
     if exc.code == http.client.UNAUTHORIZED:
-        raise RemoteError("the daemon wants its token", "--token-file FILE, the file that web.token names")
+        raise RefusedError("the daemon wants its token", "--token-file FILE, the file that web.token names")
     try:
         said = _object(exc.read(ANSWER_BYTES_MAX), "")
         problem, hint = str(said["error"]), str(said.get("hint", ""))
     except (RemoteError, KeyError, OSError, http.client.HTTPException):
         problem, hint = f"HTTP {exc.code}", "is this address a margin-monitor?"
-    raise RemoteError(f"the daemon refused: {problem}", hint)
+    raise RefusedError(f"the daemon refused: {problem}", hint)
 
 
 def _object(answer: bytes, url: str) -> dict[str, Any]:
@@ -143,19 +159,19 @@ def alert_lines(answer: dict[str, Any]) -> list[str]:
     lines = []
     for one in answer["incidents"]:
         place = " · ".join(one[part] for part in ("account", "pool", "venue", "rule", "subject") if one[part])
-        age = _length(answer["now_ms"] - one["opened_ms"])
+        age = length(answer["now_ms"] - one["opened_ms"])
         lines.append(f"{one['level']:<11} {one['id']}  {place}  for {age}{_quiet(one, answer['now_ms'])}")
         lines.append(f"{'':<11} {one['summary']}")
-    return [_printable(line) for line in lines] or ["nothing is open"]
+    return [printable(line) for line in lines] or ["nothing is open"]
 
 
 def silence_lines(answer: dict[str, Any]) -> list[str]:
     """A line per silence in force. answer: of `Daemon.silences`."""
     lines = []
     for one in answer["silences"]:
-        rest = f"{_length(one['until_ms'] - answer['now_ms'])} more, {len(one['matches'])} open now, by {one['author']}"
+        rest = f"{length(one['until_ms'] - answer['now_ms'])} more, {len(one['matches'])} open now, by {one['author']}"
         lines.append(f"{one['id']}  {matched(one)}  {rest}" + (f": {one['note']}" if one["note"] else ""))
-    return [_printable(line) for line in lines] or ["nothing is silenced"]
+    return [printable(line) for line in lines] or ["nothing is silenced"]
 
 
 def matched(silence: dict[str, Any]) -> str:
@@ -167,15 +183,5 @@ def _quiet(incident: dict[str, Any], now_ms: int) -> str:
     acknowledged = incident["acknowledged"]
     text = "  silenced" if incident["silence_id"] else ""
     if acknowledged is not None:
-        text += f"  acknowledged by {acknowledged['author']}, {_length(acknowledged['until_ms'] - now_ms)} more"
+        text += f"  acknowledged by {acknowledged['author']}, {length(acknowledged['until_ms'] - now_ms)} more"
     return text
-
-
-def _length(length_ms: int) -> str:
-    minutes = max(length_ms, 0) // 60_000
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _printable(line: str) -> str:
-    """For a terminal: no text of a venue or of a person moves its cursor."""
-    return "".join(char if char.isprintable() else " " for char in line)

@@ -1,13 +1,15 @@
 """Commands that ask the running daemon over its HTTP API."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from monitor.commands.base import FAILED, USAGE, WATCH, AsJson, app, fail, print_json
+from monitor.commands.base import CHECK_FAILED, FAILED, USAGE, WATCH, AsJson, app, fail, print_json
 
 if TYPE_CHECKING:
     from monitor.remote import Daemon
@@ -27,6 +29,36 @@ def _daemon(url: str, token_file: Path | None) -> "Iterator[Daemon]":
         yield Daemon(url, token_file)
     except RemoteError as exc:
         raise fail(USAGE if isinstance(exc, AddressError) else FAILED, exc.problem, exc.hint) from None
+
+
+@app.command(rich_help_panel=WATCH)
+def status(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = None) -> None:
+    """How all accounts stand in the running daemon, worst first.
+
+    Exit code 0: all is known and nothing is critical. 1: no daemon answers. 3: something is critical or worse, or not known.
+    """
+    from monitor import screen
+
+    with _daemon(url, token_file) as daemon:
+        answer = daemon.status()
+        if as_json:
+            print_json(answer)
+        else:
+            screen.show(answer, screen.details_of(daemon, answer), Console())
+    if screen.alarming(answer):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(rich_help_panel=WATCH)
+def top(url: Url = DAEMON, token_file: TokenFile = None) -> None:
+    """The running daemon on one screen, worst first. q or Ctrl-C ends it; a daemon that goes away is waited for."""
+    from monitor.top import top as run_top
+
+    console = Console()
+    if not (console.is_terminal and sys.stdin.isatty()):
+        raise fail(USAGE, "top needs a terminal", "`margin-monitor status` prints the same once")
+    with _daemon(url, token_file) as daemon:
+        run_top(daemon, console)
 
 
 @app.command(rich_help_panel=WATCH)
