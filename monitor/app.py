@@ -21,7 +21,7 @@ from monitor.engine.scheme import AccountSetup
 from monitor.heartbeat import Heartbeat
 from monitor.lease import Lease, StoreInUseError
 from monitor.metrics import Metrics
-from monitor.model.alerts import IncidentKey, Lever, Transition
+from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.readout import Readout
@@ -137,9 +137,8 @@ class Monitor:
                 levers_of=self._levers,
                 now_ms=clock.now_ms,
             )
-            setups = [AccountSetup(account.venue, account.name, account.rules) for account in config.accounts]
-            self.engine = Engine(setups, config.rules, {incident.key: incident for incident in self.desk.incidents()})
-            venues = self._venues()
+            self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
+            venues = venues_of(config, self.emit, clock)
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -254,13 +253,6 @@ class Monitor:
 
     # -------------------------------------------------------------- building
 
-    def _venues(self) -> list[Venue]:
-        names = dict.fromkeys(account.venue for account in self.config.accounts)
-        return [
-            VENUES[name](self.config, [_access(a) for a in self.config.accounts if a.venue == name], self.emit, self.clock)
-            for name in names
-        ]
-
     async def _check_keys(self, venues: Sequence[Venue]) -> None:
         """Refuses keys that could move money, unless the configuration says that it is meant."""
         allowed = {account.name for account in self.config.accounts if account.allow_dangerous_key}
@@ -272,6 +264,20 @@ class Monitor:
                     refused.append(f"{finding.alias}: {finding.text}")
         if refused:
             raise KeyRefusedError("; ".join(refused))
+
+
+def engine_of(config: Config, restored: Mapping[IncidentKey, Incident] | None = None) -> Engine:
+    """The engine for all accounts. restored: incidents that were open when the program ended."""
+    setups = [AccountSetup(account.venue, account.name, account.rules) for account in config.accounts]
+    return Engine(setups, config.rules, restored)
+
+
+def venues_of(config: Config, emit: Emit, clock: Clock) -> list[Venue]:
+    """The venues that have an account, not yet running."""
+    return [
+        VENUES[name](config, [_access(account) for account in config.accounts if account.venue == name], emit, clock)
+        for name in dict.fromkeys(account.venue for account in config.accounts)
+    ]
 
 
 def _access(account: AccountConfig) -> AccountAccess:

@@ -3,8 +3,6 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-import numpy as np
-
 from monitor.alerts.desk import AlertDesk
 from monitor.clock import Clock
 from monitor.deadman import DeadMan, Reason
@@ -15,6 +13,7 @@ from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
 from monitor.model.view import SelfCheck, TickTimes
+from monitor.readiness import gaps
 from monitor.venues import Venue
 
 TICK_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -62,18 +61,8 @@ class Readout:
         return self._ticks
 
     def missing(self) -> list[str]:
-        """First data of every stream, a picture of every account, and its agreement with the venue's own figures."""
-        missing = [
-            f"{stream.venue} {stream.account or 'all accounts'}: no data of the {stream.stream} stream yet"
-            for stream in self.streams()
-            if not stream.first_data
-        ]
-        missing += [f"{venue} {alias}: {why}" for (venue, alias), why in self._engine.trusted().items() if why]
-        table = self._engine.table()
-        waiting = np.flatnonzero(np.isnan(table.reconcile_difference) & (table.requirement != 0))
-        keys = [table.keys[row] for row in waiting]
-        missing += [f"{key.venue} {key.account} {key.pool}: not yet compared with the venue's own figures" for key in keys]
-        return missing
+        """What keeps it from being ready, in plain words."""
+        return [gap.text for gap in gaps(self._venues, self._engine)]
 
     def self_check(self) -> SelfCheck:
         unwell = self._dead_man.unwell()

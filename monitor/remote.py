@@ -160,7 +160,7 @@ def alert_lines(answer: dict[str, Any]) -> list[str]:
     for one in answer["incidents"]:
         place = " · ".join(one[part] for part in ("account", "pool", "venue", "rule", "subject") if one[part])
         age = length(answer["now_ms"] - one["opened_ms"])
-        lines.append(f"{one['level']:<11} {one['id']}  {place}  for {age}{_quiet(one, answer['now_ms'])}")
+        lines.append(f"{one['level']:<11} {one['id']}  {age}{_quiet(one, answer['now_ms'])}  {place}")
         lines.append(f"{'':<11} {one['summary']}")
     return [printable(line) for line in lines] or ["nothing is open"]
 

@@ -92,7 +92,7 @@ def pool_table(
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=True)
     table.add_column("level", no_wrap=True, width=11)
     table.add_column("pool", no_wrap=True, ratio=1, overflow="ellipsis")
-    for heading in ("health ↓", "ratio ↑", "equity", "limit", "distance", "age"):
+    for heading in ("health ↓", "ratio ↑", "equity", "liq. at", "distance", "age"):
         table.add_column(heading, justify="right", no_wrap=True)
     for pool in pools:
         level = _level(pool)

@@ -85,7 +85,7 @@ async def test_a_night(daemon: Daemon) -> None:
     code, out, _ = await daemon("alerts")
     assert code == 0
     assert out == (
-        f"critical    {incident_id}  main · USD · binance · health  for 4 min\n"
+        f"critical    {incident_id}  4 min  main · USD · binance · health\n"
         "            health 1.18 [red]is[/red] at [2J or below 1.20\n"
     ), "plain text, whatever it says"
     code, out, _ = await daemon("ack", incident_id, "--author", "ann", "--minutes", "30", "--note", "adding margin")
@@ -94,7 +94,7 @@ async def test_a_night(daemon: Daemon) -> None:
     acknowledged = daemon.desk.incidents()[0].acknowledged
     assert acknowledged is not None
     assert (acknowledged.author, acknowledged.note) == ("ann", "adding margin")
-    assert "acknowledged by ann, 30 min more\n" in (await daemon("alerts"))[1]
+    assert "  acknowledged by ann, 30 min more  main" in (await daemon("alerts"))[1]
     code, out, _ = await daemon("ack", incident_id, "--undo")
     assert (code, "repeats go on" in out) == (0, True)
     assert daemon.desk.incidents()[0].acknowledged is None
