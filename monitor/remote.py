@@ -62,6 +62,10 @@ class Daemon:
         self._token = None if token_file is None else _token(token_file)
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open
 
+    def healthy(self) -> bool:
+        """Whether a margin-monitor answers at all; needs no token."""
+        return self._call("GET", "/-/healthy").get("healthy") is True
+
     def status(self) -> dict[str, Any]:
         """All that the status page shows: pools, streams, incidents, channels, and what is missing."""
         answer = self._call("GET", "/api/v1/status")

@@ -17,7 +17,6 @@ Answer = dict[str, Any]
 PoolPath = tuple[str, str, str]  # venue, account, pool
 
 WIDE = 100  # columns from which on there is room for whole names
-FILE_WIDTH = 120  # where nobody says how wide it is
 NOTES_MAX = 4
 BANNER = "bold white on red"
 
@@ -47,11 +46,9 @@ def details_of(daemon: Daemon, answer: Answer, pools_max: int = 40) -> dict[Pool
 
 
 def show(answer: Answer, details: Mapping[PoolPath, Answer], console: Console) -> None:
-    """All of it at once, for a terminal or a file."""
-    width = console.width if console.is_terminal else FILE_WIDTH
-    console = console if console.is_terminal else Console(width=width)
+    """All of it at once."""
     console.print(_line(_head(answer), ""))
-    console.print(pool_table(answer, worst_first(answer), details, width=width))
+    console.print(pool_table(answer, worst_first(answer), details, width=console.width))
     for line in (*note_lines(answer), *alert_lines(answer)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -22,6 +22,7 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see config/example.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 FAILED, USAGE, CHECK_FAILED = 1, 2, 3
+FILE_WIDTH = 160
 TRY, SET_UP, WATCH = "Try", "Set up", "Watch"  # the groups of the help page
 
 
@@ -31,6 +32,22 @@ def fail(code: int, problem: str, hint: str = "") -> typer.Exit:
     if hint:
         errors.print(f"hint: {hint}")
     return typer.Exit(code)
+
+
+def table_console() -> Console:
+    """Standard output for tables; wide where it is no terminal, for nobody says how wide a file is."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Says on a terminal that it takes a while."""
+    if not errors.is_terminal:
+        yield
+        return
+    with errors.status(text):
+        yield
 
 
 def print_json(value: Any) -> None:

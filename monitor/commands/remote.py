@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from monitor.commands.base import CHECK_FAILED, FAILED, USAGE, WATCH, AsJson, app, fail, print_json
+from monitor.commands.base import CHECK_FAILED, FAILED, USAGE, WATCH, AsJson, app, fail, print_json, table_console
 
 if TYPE_CHECKING:
     from monitor.remote import Daemon
@@ -44,7 +44,7 @@ def status(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = N
         if as_json:
             print_json(answer)
         else:
-            screen.show(answer, screen.details_of(daemon, answer), Console())
+            screen.show(answer, screen.details_of(daemon, answer), table_console())
     if screen.alarming(answer):
         raise typer.Exit(CHECK_FAILED)
 
