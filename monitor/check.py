@@ -29,7 +29,7 @@ from monitor.model.events import Event, TimePassed
 from monitor.model.figures import PoolFigures
 from monitor.readiness import Gap, gaps
 from monitor.remote import Daemon, RemoteError
-from monitor.terminal import amount, number, printable
+from monitor.terminal import amount, printable
 from monitor.venues import Venue
 
 LOOK_S = 0.05
@@ -192,7 +192,8 @@ def _compared(figures: PoolFigures) -> str:
     own = f"equity {amount(figures.equity)} {unit}, liquidated at {amount(figures.requirement)}"
     theirs = f"the venue says {amount(figures.venue_equity)} and {amount(figures.venue_requirement)}"
     apart = "" if difference is None else f" ({difference:.2%} apart)"
-    return f"health {number(figures.health, '.3f')}: {own}; {theirs}{apart}"
+    health = "nothing at risk" if figures.health is None else f"health {figures.health:.3f}"
+    return f"{health}: {own}; {theirs}{apart}"
 
 
 def _page(config: Config) -> Finding:

@@ -6,6 +6,7 @@ one with a hint, never a traceback.
 
 # Each module brings its commands; the order is that of the help page, and of a newcomer's way.
 from monitor.commands import trial  # noqa: F401, I001
+from monitor.commands import init  # noqa: F401
 from monitor.commands import setup  # noqa: F401
 from monitor.commands import run  # noqa: F401
 from monitor.commands import remote  # noqa: F401

@@ -22,6 +22,7 @@ from monitor.rules import RuleBook
 WIDTH = 110
 
 HEAD = """\
+# yaml-language-server: $schema=schema.json
 # margin-monitor: every key, with its default. Copy what you change; a key that is left out has the default shown here.
 # This is a whole configuration, for one real account:
 #
@@ -59,6 +60,11 @@ _EXAMPLES: dict[str, Any] = {
     "channels.alertmanager.url": {"file": "secrets/site_url"},
     "routes.channels": ["phone"],
 }
+
+
+def schema_text() -> str:
+    """The text of `config/schema.json`."""
+    return json.dumps(json_schema(), ensure_ascii=False, indent=1) + "\n"
 
 
 def json_schema() -> dict[str, Any]:
@@ -127,7 +133,7 @@ def _field(name: str, field: FieldInfo, indent: str, where: str) -> Iterator[str
             yield from _element(model, indent + "  ", name, in_force=name == "accounts")
     else:
         default = _EXAMPLES[key] if field.is_required() else field.get_default(call_default_factory=True)
-        yield f"{indent}{name}: {_flow(default)}"
+        yield f"{indent}{name}: {flow(default)}"
 
 
 def _element(model: type[BaseModel], indent: str, where: str, *, in_force: bool) -> Iterator[str]:
@@ -160,7 +166,7 @@ def _first_line(model: Any) -> str:
     return str(model.__doc__ or "").strip().split("\n")[0]
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value on one line, in YAML that is also what people write."""
     match value:
         case None | bool() | int() | float():
@@ -177,9 +183,9 @@ def _flow(value: Any) -> str:
             }
             return value if plain else json.dumps(value, ensure_ascii=False)
         case dict():
-            return "{" + ", ".join(f"{_flow(key)}: {_flow(element)}" for key, element in value.items()) + "}"
+            return "{" + ", ".join(f"{flow(key)}: {flow(element)}" for key, element in value.items()) + "}"
         case tuple() | list():
-            return "[" + ", ".join(map(_flow, value)) + "]"
+            return "[" + ", ".join(map(flow, value)) + "]"
     raise TypeError(f"no YAML for {type(value).__name__}")
 
 

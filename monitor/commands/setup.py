@@ -1,4 +1,4 @@
-"""Commands on the way to a running daemon: write a configuration, check it, try its channels."""
+"""Commands on the way to a running daemon: check a configuration, try its channels."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,14 @@ from monitor.commands.base import (
 
 if TYPE_CHECKING:
     from monitor.config import Config
+
+
+@app.command(rich_help_panel=SET_UP)
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for completion and checks in an editor."""
+    from monitor.config_docs import schema_text
+
+    typer.echo(schema_text(), nl=False)
 
 
 @app.command(rich_help_panel=SET_UP)
