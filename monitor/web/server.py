@@ -153,6 +153,9 @@ class Server:
         for name, content_type in STATIC.items():
             path = "/" if name == "index.html" else f"/static/{name}"
             app.router.add_get(path, _static((folder / name).read_bytes(), content_type))
+        runbook = files("monitor.web") / "runbook"  # written by `python -m monitor.runbook`
+        app.router.add_get("/runbook", _static((runbook / "index.html").read_bytes(), STATIC["index.html"]))
+        app.router.add_get("/static/runbook.css", _static((runbook / "runbook.css").read_bytes(), STATIC["app.css"]))
         return app
 
     async def _healthy(self, request: web.Request) -> web.Response:

@@ -1,0 +1,1 @@
+"""What each alert means and what to do about it."""
