@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from monitor.config_errors import ConfigError, ConfigErrors, Fault, faults_of, has, key_text, locate, value_at
 from monitor.config_model import ALIAS, NAMES_CLASH, AccountConfig, Config, name_clashes
+from monitor.model.misfit import MISFIT
 from monitor.model.secret import READER
 from monitor.secret_sources import SecretReader, default_names, exposed, read_small_file, reason
 from monitor.yamlpos import DEPTH_MAX, SIZE_MAX, YamlDocument, read_yaml
+from monitor.yamlpos import Path as KeyPath
+
+Model = TypeVar("Model", bound=BaseModel)
 
 __all__ = ["AccountConfig", "Config", "ConfigError", "ConfigErrors", "from_data", "load"]
 
@@ -69,14 +73,47 @@ def _configured(document: YamlDocument, reader: SecretReader, file: str) -> Conf
 def _validated(document: YamlDocument, reader: SecretReader) -> tuple[Config | None, list[Fault]]:
     """The configuration that the document describes, and what is wrong with it."""
     faults = _clash_faults(document)
+    completed = _completed(document.value, reader)
     try:
-        # By way of JSON: strict, so that no text turns into a number, while lists may still be tuples and texts paths.
-        text = json.dumps(_completed(document.value, reader), allow_nan=False)
-        return Config.model_validate_json(text, strict=True, context={READER: reader}), faults
+        return _checked(Config, completed, reader), faults
     except ValidationError as exc:
         details = [detail for detail in exc.errors(include_url=False) if detail["type"] != NAMES_CLASH]
-        faults += [_with_sources(fault, document) for fault in faults_of(Config, details)]
+        found = faults_of(Config, details)
+        found += _further_misfits(found, completed, reader)
+        faults += [_with_sources(_at_key(fault, document), document) for fault in found]
         return None, [fault for fault in faults if not _is_inherited(fault, document)] or faults
+
+
+def _checked(model: type[Model], value: Any, reader: SecretReader) -> Model:
+    """By way of JSON: strict, so that no text turns into a number, while lists may still be tuples and texts paths."""
+    return model.model_validate_json(json.dumps(value, allow_nan=False), strict=True, context={READER: reader})
+
+
+def _further_misfits(faults: Sequence[Fault], value: Any, reader: SecretReader) -> list[Fault]:
+    """What contradicts itself in sections that have other faults too: pydantic would tell it only when those are mended.
+
+    Each such section is judged again without its faulty keys, and what these are part of is left for later.
+    """
+    faulty: dict[KeyPath, tuple[type[BaseModel], set[str]]] = {}
+    for fault in faults:
+        if fault.owner is not None:
+            faulty.setdefault(fault.path[:-1], (fault.owner, set()))[1].add(str(fault.path[-1]))
+    found = []
+    for path, (owner, names) in faulty.items():
+        section = value_at(value, path)
+        try:
+            if isinstance(section, dict):
+                _checked(owner, {key: one for key, one in section.items() if key not in names}, reader)
+        except ValidationError as exc:
+            own = [detail for detail in exc.errors(include_url=False) if detail["type"] == MISFIT and not detail["loc"]]
+            found += [replace(fault, path=path) for fault in faults_of(owner, own) if not names & set(fault.keys)]
+    return found
+
+
+def _at_key(fault: Fault, document: YamlDocument) -> Fault:
+    """A contradiction, at the key of it that the file has: that one can be changed there."""
+    key = next((key for key in fault.keys if has(document.value, (*fault.path, key))), None)
+    return fault if key is None else replace(fault, path=(*fault.path, key))
 
 
 def _completed(value: Any, reader: SecretReader) -> Any:
@@ -117,7 +154,9 @@ def _with_sources(fault: Fault, document: YamlDocument) -> Fault:
 def _is_inherited(fault: Fault, document: YamlDocument) -> bool:
     """True if the fault of an account's rules stands in the global rules, where it is told once."""
     path = fault.path[:-1] if fault.absent else fault.path
-    return path[:1] == ("accounts",) and path[2:3] == ("rules",) and not has(document.value, path)
+    of_account_rules = path[:1] == ("accounts",) and path[2:3] == ("rules",)
+    elsewhere = bool(fault.keys) and path[-1] not in fault.keys  # no key of the contradiction stands here
+    return of_account_rules and (elsewhere or not has(document.value, path))
 
 
 def _is_alias(name: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from monitor.model.misfit import MISFIT
 from monitor.yamlpos import Path, YamlDocument, scalar_hint, shown_key
 
 
@@ -49,6 +50,8 @@ class Fault:
     hint: str = ""
     at_key: bool = False  # the key is wrong, not its value
     absent: bool = False  # there is no such key, its parent's place counts
+    owner: type[BaseModel] | None = None  # the section that the key belongs to
+    keys: tuple[str, ...] = ()  # of the section at `path`: they contradict each other
 
 
 def key_text(path: Path) -> str:
@@ -107,6 +110,8 @@ def _fault(model: type[BaseModel], detail: ErrorDetails) -> Fault:
             problem, hint, at_key = "unknown key", nearest(name, owner.model_fields if owner else ()), True
         case "secret":
             problem, hint = str(context["problem"]), str(context["hint"])
+        case kind if kind == MISFIT:
+            return Fault(path, str(context["problem"]), keys=tuple(context["keys"]))
         case "value_error":
             problem = str(context["error"])
         case "union_tag_not_found":
@@ -123,7 +128,7 @@ def _fault(model: type[BaseModel], detail: ErrorDetails) -> Fault:
             problem, hint = _LIMITS[kind].format(**_plain(context), given=_quoted(given)), _described(owner, name)
         case _:
             problem, hint = detail["msg"][:1].lower() + detail["msg"][1:], str(context.get("hint", "")) or _described(owner, name)
-    return Fault(path, problem, hint, at_key, absent=detail["type"] == "missing")
+    return Fault(path, problem, hint, at_key, absent=detail["type"] == "missing", owner=owner)
 
 
 _WANTED = {

@@ -10,6 +10,7 @@ from monitor.alerts.channels import ChannelSettings
 from monitor.alerts.channels.base import check_target
 from monitor.alerts.decide import RepeatPolicy
 from monitor.model.alerts import Level
+from monitor.model.misfit import misfit
 
 LevelWord = Literal["info", "warning", "high", "critical", "emergency", "liquidation"]
 MINUTE_MS = 60_000
@@ -67,7 +68,7 @@ class DeliverySettings(_Settings):
     @model_validator(mode="after")
     def _order(self) -> Self:
         if self.retry_max_s < self.retry_min_s:
-            raise ValueError("retry_max_s is below retry_min_s")
+            raise misfit("retry_max_s is below retry_min_s", "retry_max_s", "retry_min_s")
         return self
 
 

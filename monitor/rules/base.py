@@ -5,6 +5,7 @@ A rule is its own configuration. It judges arrays: figures and the previous leve
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from monitor.model.alerts import Level, Worse
 from monitor.model.figures import Array
+from monitor.model.misfit import misfit
 
 Levels = NDArray[np.int8]
 Mask = NDArray[np.bool_]
@@ -47,11 +49,11 @@ class LadderRule(Rule):
 
     @model_validator(mode="after")
     def _limits_rise(self) -> Self:
-        limits = [limit for _, limit in self.ladder]
-        wanted = sorted(limits, reverse=self.limits_fall)
-        if limits != wanted or len(set(limits)) != len(limits):
-            way = "fall" if self.limits_fall else "rise"
-            raise ValueError(f"limits must {way} from each level to the next worse one")
+        way = "fall" if self.limits_fall else "rise"
+        for (milder, limit), (worse, next_limit) in pairwise(self.ladder):
+            if (next_limit >= limit) if self.limits_fall else (next_limit <= limit):
+                found = f"{milder.word} is {limit:g} and {worse.word} {next_limit:g}"
+                raise misfit(f"limits must {way} from each level to the next worse one, but {found}", milder.word, worse.word)
         return self
 
     @cached_property

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from monitor.model.misfit import misfit
 from monitor.venues.stream import StreamLimits
 
 # A key must not travel in clear: without TLS only to this machine.
@@ -103,11 +104,11 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.rotate_jitter_s >= self.rotate_after_s:
-            raise ValueError("rotate_jitter_s must be smaller than rotate_after_s")
+            raise misfit("rotate_jitter_s must be smaller than rotate_after_s", "rotate_jitter_s", "rotate_after_s")
         if self.backoff_min_s > self.backoff_max_s:
-            raise ValueError("backoff_min_s must not be larger than backoff_max_s")
+            raise misfit("backoff_min_s must not be larger than backoff_max_s", "backoff_min_s", "backoff_max_s")
         if self.fault_s > self.silence_s:
-            raise ValueError("fault_s must not be larger than silence_s")
+            raise misfit("fault_s must not be larger than silence_s", "fault_s", "silence_s")
         return self
 
     def market_url(self) -> str:
