@@ -94,7 +94,7 @@ class WebConfig(_Section):
     @field_validator("listen")
     @classmethod
     def _listen_is_an_address(cls, listen: str) -> str:
-        _host_port(listen)
+        host_port(listen)
         return listen
 
     @field_validator("token")
@@ -103,7 +103,7 @@ class WebConfig(_Section):
         listen = info.data.get("listen")
         if token is not None and len(token.reveal()) < 16:
             raise refusal("must have at least 16 characters", "make one with: openssl rand -hex 24")
-        if token is None and listen and not _is_loopback(_host_port(listen)[0]):
+        if token is None and listen and not is_loopback(host_port(listen)[0]):
             raise refusal(
                 f"is missing, and {listen} is reachable from other machines", "write {file: /path}, or listen on 127.0.0.1"
             )
@@ -111,11 +111,11 @@ class WebConfig(_Section):
 
     @property
     def host(self) -> str:
-        return _host_port(self.listen)[0]
+        return host_port(self.listen)[0]
 
     @property
     def port(self) -> int:
-        return _host_port(self.listen)[1]
+        return host_port(self.listen)[1]
 
 
 class StoreConfig(_Section):
@@ -216,7 +216,7 @@ def name_clashes(names: Sequence[object]) -> dict[int, str]:
     return clashes
 
 
-def _host_port(listen: str) -> tuple[str, int]:
+def host_port(listen: str) -> tuple[str, int]:
     """The parts of an address to listen on. Raises PydanticCustomError."""
     parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+)):([0-9]{1,5})", listen, re.ASCII)
     host, port = (parts[1] or parts[2], int(parts[3])) if parts else ("", 0)
@@ -229,7 +229,7 @@ def _host_port(listen: str) -> tuple[str, int]:
     return host, port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 

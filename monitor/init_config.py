@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -17,10 +18,12 @@ from msgspec import Struct
 
 from monitor.config import Config, ConfigErrors, load
 from monitor.config_docs import flow, schema_text
+from monitor.config_model import host_port, is_loopback
 from monitor.model.secret import Secret
 from monitor.rules import RuleBook
 
 SECRETS = "secrets"  # the folder of the files that init writes
+TOKEN = "web_token"  # noqa: S105  the name of its file
 EVERYWHERE = ("0.0.0.0:", "[::]:")  # addresses to listen on, but nothing that a browser could open
 ENDPOINTS = ("rest", "spot", "streams")
 
@@ -152,10 +155,17 @@ def _files(plan: Plan, output: Path) -> dict[str, tuple[str, int]]:
     """(text, mode) by the path from the configuration's folder."""
     schema = f"{output.stem}.schema.json"
     files = {output.name: (render(plan, output.name, schema), 0o644)}
+    if _needs_token(plan):
+        files[f"{SECRETS}/{TOKEN}"] = (token_hex(24) + "\n", 0o600)
     for name, secret in _new_secrets(plan):
         files[f"{SECRETS}/{name}"] = (secret.reveal() + "\n", 0o600)
     files[schema] = (schema_text(), 0o644)
     return files
+
+
+def _needs_token(plan: Plan) -> bool:
+    """Others can reach the page: who reads balances must show a token, and it is made up here."""
+    return not is_loopback(host_port(plan.listen)[0])
 
 
 def _new_secrets(plan: Plan) -> Iterator[tuple[str, Secret]]:
@@ -183,10 +193,12 @@ def render(plan: Plan, name: str, schema: str) -> str:
     if plan.venues:
         parts.append(_venues(plan))
     parts.append(f"""\
-# the status page, /metrics and the API; any other address than loopback needs web.token
+# the status page, /metrics and the API; any other address than loopback needs a token
 web:
   listen: {flow(plan.listen)}
 """)
+    if _needs_token(plan):
+        parts[-1] += f"  token: {flow({'file': f'{SECRETS}/{TOKEN}'})}\n"
     if plan.store is not None:
         parts.append(f"""\
 # open incidents and unsent messages: of this try alone

@@ -21,6 +21,21 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see config/example.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _address(listen: str) -> str:
+    from pydantic_core import PydanticCustomError
+
+    from monitor.config_model import host_port
+
+    try:
+        host_port(listen)
+    except PydanticCustomError as exc:
+        raise typer.BadParameter(f"{exc.message()}, {(exc.context or {})['hint']}") from None
+    return listen
+
+
+Listen = Annotated[str, typer.Option(callback=_address, help="address and port of the page")]
 FAILED, USAGE, CHECK_FAILED = 1, 2, 3
 FILE_WIDTH = 160
 TRY, SET_UP, WATCH = "Try", "Set up", "Watch"  # the groups of the help page

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from monitor.commands.base import SET_UP, USAGE, app, explained, fail
+from monitor.commands.base import SET_UP, USAGE, Listen, app, explained, fail
 
 if TYPE_CHECKING:
     from monitor.init_config import Channel
@@ -26,7 +26,7 @@ def init(
     telegram_token_file: SecretFile = None,
     telegram_chat_id: Annotated[str, typer.Option(help="a number, or @channelname")] = "",
     webhook_url_file: SecretFile = None,
-    listen: Annotated[str, typer.Option(help="address and port of the page")] = "127.0.0.1:9877",
+    listen: Listen = "127.0.0.1:9877",
     exchange: Annotated[
         Path | None, typer.Option(metavar="FILE", help="first line of `margin-monitor sim`: watch that exchange instead")
     ] = None,

@@ -8,16 +8,17 @@ import typer
 from rich.console import Console
 
 from monitor import __version__
-from monitor.commands.base import TRY, USAGE, AsJson, app, explained, fail, print_json, run_async
+from monitor.commands.base import TRY, USAGE, AsJson, Listen, app, explained, fail, print_json, run_async
 
 
 @app.command(rich_help_panel=TRY)
 def demo(
     seconds: Annotated[float | None, typer.Option(min=0, help="end by itself after so many seconds")] = None,
     scenario: Annotated[str, typer.Option(help="calm, crash, depeg or slow_bleed")] = "crash",
-    listen: Annotated[str, typer.Option(help="address and port of the page")] = "127.0.0.1:9877",
+    listen: Listen = "127.0.0.1:9877",
 ) -> None:
     """The job at work, without keys or network: a simulated exchange, the monitor, a live table and the page."""
+    from monitor.config_model import host_port, is_loopback
     from monitor.demo import demo as run_demo
     from monitor.log import configure
     from monitor.sim.scenarios import scenario_named
@@ -26,6 +27,8 @@ def demo(
         scenario_named(scenario)
     except ValueError as exc:
         raise fail(USAGE, str(exc)) from None
+    if not is_loopback(host_port(listen)[0]):
+        raise fail(USAGE, f"{listen} is reachable from other machines, and the demo has no token", "--listen 127.0.0.1:PORT")
     configure("error", "auto")
     with explained(listen):
         run_async(run_demo(scenario, seconds, listen=listen))
