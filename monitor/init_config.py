@@ -241,10 +241,10 @@ def _secret_lines(owner: str, key: str, secret: Path | Secret | None) -> list[st
 
 def _rules() -> str:
     """The most asked-for limits, as comments with their defaults."""
-    limits = "".join(f"#    {level.word}: {limit:g}\n" for level, limit in RuleBook().health.ladder)
+    limits = "".join(f"    #{level.word}: {limit:g}\n" for level, limit in RuleBook().health.ladder)
     return (
         "# when: equity ÷ the equity at which liquidation starts; lower is worse. Delete the # to change a limit\n"
-        f"#rules:\n#  health:\n{limits}"
+        f"#rules:\n  #health:\n{limits}"
     )
 
 

@@ -88,7 +88,8 @@ def explained(address: str = "") -> Iterator[None]:
         raise fail(FAILED, str(exc), "stop that one, or give this one a store of its own: store.path") from None
     except OSError as exc:
         hint = f"is another one running? set web.listen to another port than {address}" if address else ""
-        raise fail(FAILED, exc.strerror or str(exc), hint) from None
+        where = f"{exc.filename}: " if exc.filename else ""
+        raise fail(FAILED, f"{where}{exc.strerror or exc}", hint) from None
 
 
 def run_async(work: Coroutine[Any, Any, None]) -> None:
