@@ -1,14 +1,16 @@
 """`margin-monitor top`: the running daemon on one screen, until q or Ctrl-C."""
 
 import contextlib
+import os
 import select
+import signal
 import sys
 import termios
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from msgspec import Struct
 from rich.console import Console
@@ -66,6 +68,8 @@ class Feed:
 
 def top(daemon: Daemon, console: Console, keys: TextIO = sys.stdin) -> None:
     """Until q or Ctrl-C. Raises RemoteError if the daemon is not there at the start; later it is waited for."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # else the terminal would stay as it is now
     with (
         Feed(daemon) as feed,
         pressed_keys(keys) as pressed,
@@ -74,8 +78,12 @@ def top(daemon: Daemon, console: Console, keys: TextIO = sys.stdin) -> None:
     ):
         while True:
             live.update(_shown(feed.seen, console), refresh=True)
-            if pressed(REFRESH_S) in ("q", "Q"):
+            if "q" in pressed(REFRESH_S).lower():
                 return
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _shown(seen: Seen, console: Console) -> Any:
@@ -87,13 +95,16 @@ def _shown(seen: Seen, console: Console) -> Any:
 
 @contextlib.contextmanager
 def pressed_keys(stream: TextIO) -> Iterator[Callable[[float], str]]:
-    """Single keys without Enter: the function waits at most so many seconds for one, and returns it or ""."""
+    """Keys without Enter: the function waits so many seconds at most and returns what was pressed; a closed terminal is q."""
     descriptor = stream.fileno()
     before = termios.tcgetattr(descriptor)
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return stream.read(1) if ready else ""
+        if not ready:
+            return ""
+        keys = os.read(descriptor, 1024)  # not through the stream: what that keeps back, select does not see
+        return keys.decode("ascii", "replace") if keys else "q"
 
     try:
         tty.setcbreak(descriptor)

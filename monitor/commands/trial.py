@@ -28,7 +28,11 @@ def demo(
     except ValueError as exc:
         raise fail(USAGE, str(exc)) from None
     if not is_loopback(host_port(listen)[0]):
-        raise fail(USAGE, f"{listen} is reachable from other machines, and the demo has no token", "--listen 127.0.0.1:PORT")
+        raise fail(
+            USAGE,
+            f"{listen} can be reached from other machines: the demo has no token, and listens on loopback only",
+            "--listen 127.0.0.1:PORT",
+        )
     configure("error", "auto")
     with explained(listen):
         run_async(run_demo(scenario, seconds, listen=listen))

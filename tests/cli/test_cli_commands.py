@@ -184,6 +184,21 @@ def test_wrong_usage_exits_with_2(args: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("listen", "says", "why"),
+    [
+        ("nonsense", "--listen", "no address: the option is named, no file of ours"),
+        ("127.0.0.1:99999", "--listen", "no port"),
+        ("0.0.0.0:9877", "loopback", "the demo has no token"),
+    ],
+)
+def test_an_address_that_the_demo_cannot_have(listen: str, says: str, why: str) -> None:
+    done = subprocess.run([*COMMAND, "demo", "--listen", listen], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2, why
+    assert says in done.stderr, why
+    assert "demo.yaml" not in done.stderr, why
+
+
 def test_a_taken_port_is_explained(tmp_path: Path, sim: dict[str, str]) -> None:
     port = sim["rest"].rsplit(":", 1)[1]
     path = tmp_path / "config.yaml"
