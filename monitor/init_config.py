@@ -4,6 +4,7 @@ What is written is first put into a folder beside its place and loaded from ther
 takes its place. So a refusal leaves everything as it was.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -121,8 +122,9 @@ def write(plan: Plan, output: Path, *, force: bool = False, environ: Mapping[str
         made.clear()
     finally:
         shutil.rmtree(stage)
-        for one in made:
-            one.rmdir()
+        with contextlib.suppress(OSError):  # somebody else has put something there meanwhile
+            for one in made:
+                one.rmdir()
     return [folder / name for name in files]
 
 

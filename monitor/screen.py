@@ -95,12 +95,12 @@ def pool_table(
         level = _level(pool)
         table.add_row(
             Text(level.word.upper(), STYLES[level]),
-            printable(f"{pool['account']} {pool['pool']}" + (f"  {pool['venue']}" if width >= WIDE else "")),
+            Text(printable(f"{pool['account']} {pool['pool']}" + (f"  {pool['venue']}" if width >= WIDE else ""))),
             Text(number(pool["health"], ".3f"), STYLES[level] if level > Level.OK else ""),
             number(pool["margin_ratio"], ".1%"),
-            f"{_short(pool['equity'])} {pool['unit']}",
+            Text(f"{_short(pool['equity'])} {pool['unit']}"),
             _short(pool["requirement"]),
-            _distance(details.get(path_of(pool)), named=width >= WIDE),
+            Text(_distance(details.get(path_of(pool)), named=width >= WIDE)),
             _age(answer["now_ms"], pool["as_of_ms"], silent_s),
         )
     return table

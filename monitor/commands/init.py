@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 EXCHANGE_WAIT_S = 10.0  # until a simulated exchange that was just started has said where it is
 LINE_BYTES_MAX = 1 << 16
-SecretFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE")]
+SecretFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, metavar="FILE", help="holds it, alone, mode 0600")]
 
 
 @app.command(rich_help_panel=SET_UP)

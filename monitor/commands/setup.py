@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 
 
 @app.command(rich_help_panel=SET_UP)
-def schema() -> None:
-    """Print the JSON Schema of a configuration, for completion and checks in an editor."""
-    from monitor.config_docs import schema_text
-
-    typer.echo(schema_text(), nl=False)
-
-
-@app.command(rich_help_panel=SET_UP)
 def check_config(config: ConfigFile) -> None:
     """Read CONFIG and say all that is wrong with it."""
     settings = _loaded(config)
@@ -90,6 +82,14 @@ def send_test_alert(
     print_json(checking.as_json(findings)) if as_json else checking.show(findings, table_console())
     if not checking.passed(findings):
         raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(rich_help_panel=SET_UP)
+def schema() -> None:
+    """Print the JSON Schema of a configuration, for completion and checks in an editor."""
+    from monitor.config_docs import schema_text
+
+    typer.echo(schema_text(), nl=False)
 
 
 def _loaded(path: ConfigFile) -> "Config":

@@ -226,7 +226,7 @@ def test_hostile_names_move_no_cursor() -> None:
     said = answer([figures(ESCAPE, 1.1, Level.CRITICAL)], incidents=[incident(Level.CRITICAL, ESCAPE)], missing=[ESCAPE])
     text = "\n".join(drawn(said, 120))
     assert "\x1b" not in text
-    assert "[red]" in text, "markup is text"
+    assert text.count("[red]") == 3, "markup is text: of the pool, of what is missing, of the incident"
 
 
 def test_the_nearest_position_is_the_one_whose_price_has_least_room() -> None:

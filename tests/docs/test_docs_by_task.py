@@ -20,6 +20,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from monitor.alerts.channels import webhook
 from monitor.cli import app
 from monitor.config import load
 
@@ -106,6 +107,14 @@ def test_settings_load(page: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"accounts": [account], **yaml.safe_load(text)}, allow_unicode=True))
     load(path, {})
+
+
+def test_the_webhooks_page_names_every_key_of_the_body() -> None:
+    body = str(webhook.__doc__)
+    named = set(re.findall(r"`(?:alerts\[\]|)\.?(\w+)(?:\[\]|)`", (FOLDER / "webhook.md").read_text(encoding="utf-8")))
+    keys = set(re.findall(r'"(\w+)"(?=[:,}\]])', body)) - {"first", "critical", "ok", "down"}  # values
+    assert len(keys) > 40
+    assert keys - named - {"alerts"} == set()
 
 
 def _trial() -> list[str]:
