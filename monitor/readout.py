@@ -15,6 +15,7 @@ from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
 from monitor.model.view import SelfCheck, TickTimes
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.venues import Venue
 
 TICK_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -39,6 +40,12 @@ class Readout:
 
     def pool(self, key: PoolKey) -> PoolFigures | None:
         return self._engine.figures(key)
+
+    def positions(self) -> PositionTable:
+        return self._engine.positions()
+
+    def assets(self) -> AssetTable:
+        return self._engine.assets()
 
     def rates(self) -> dict[str, list[AssetRate]]:
         return self._engine.rates()

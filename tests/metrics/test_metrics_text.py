@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 from web.view_in_memory import MemoryView
 
-from monitor.metrics import LABEL_LENGTH_MAX, POOL_HELP, Metrics, Series, label_value, number_texts
+from monitor.metrics import POOL_HELP, Metrics
+from monitor.metrics.series import LABEL_LENGTH_MAX, Series, label_value, number_texts
 from monitor.model.figures import PoolKey, PoolTable
 from monitor.model.streams import StreamStatus
 
