@@ -34,7 +34,7 @@ def positions(book: GuaranteeBook) -> PositionTable:
 def assets(book: GuaranteeBook) -> AssetTable:
     """The coin of each pool that holds any."""
     p = book.pools
-    rows = np.flatnonzero(p.active)
+    rows = np.flatnonzero(p.active | (np.nan_to_num(p.equity) != 0))
     return AssetTable(
         keys=[(book.pool_keys[row], book.pool_keys[row].pool) for row in rows],
         units=[book.pool_keys[row].pool for row in rows],

@@ -33,12 +33,7 @@ class Series:
 
     def __init__(self, rows: Sequence[tuple[str, ...]], names: Sequence[str] = ()) -> None:
         self._rows = rows
-        self._label_sets = [
-            "{" + ",".join(f'{name}="{label_value(value)}"' for name, value in zip(names, row, strict=True)) + "} "
-            if row
-            else " "
-            for row in rows
-        ]
+        self._label_sets = [_label_set(names, row) for row in rows]
         self._prefixes: dict[str, list[str]] = {}
 
     def of(self, rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> "Series":
@@ -55,6 +50,12 @@ class Series:
             prefixes, values = compress(prefixes, known.tolist()), values[known]
         lines = map(operator.add, prefixes, number_texts(values))
         return "\n".join([f"# HELP {name} {explanation}\n# TYPE {name} gauge", *lines, ""]).encode()
+
+
+def _label_set(names: Sequence[str], row: tuple[str, ...]) -> str:
+    """As it stands between the name and the number."""
+    labels = ",".join(f'{name}="{label_value(value)}"' for name, value in zip(names, row, strict=True))
+    return f"{{{labels}}} " if labels else " "
 
 
 def number_texts(values: Array) -> list[str]:

@@ -101,6 +101,12 @@ def test_family_equals_the_library(rows: list[tuple[str, str, str, float]]) -> N
     assert text + "# EOF\n" == generate_openmetrics(registry).decode()
 
 
+def test_a_family_of_one_series_without_labels() -> None:
+    registry = CollectorRegistry()
+    Gauge("margin_positions_left_out", "Some.", registry=registry).set(2)
+    assert Series([()]).gauge("margin_positions_left_out", "Some.", np.array([2.0])) == generate_latest(registry)
+
+
 @pytest.mark.parametrize(
     ("name", "kept", "why"),
     [
