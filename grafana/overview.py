@@ -7,6 +7,7 @@ from grafana import ladder
 from grafana.ladder import LEVEL_WORDS, LEVELS
 from grafana.panels import OVERVIEW_UID, POOL_UID, ROW_TO_POOL, TO_POOL, Layout, chart, figure, links, rows, timeline
 from grafana.variables import CHOSEN, OF_VENUE, variables
+from monitor.model.alerts import Level
 
 WORST = 20  # series in a chart of all pools
 HEALTH_SHOWN_MAX = 5  # a pool with next to no position would flatten all others
@@ -173,7 +174,8 @@ def _pools(layout: Layout) -> None:
                 "Level of the worst pools",
                 "The worst level of all rules of a pool; grey is unknown.",
                 (
-                    f"topk({WORST}, margin_pool_level{{{CHOSEN}}} != -1) or bottomk({WORST}, margin_pool_level{{{CHOSEN}}} == -1)",
+                    f"topk({WORST}, margin_pool_level{{{CHOSEN}}} != -1) "
+                    f"or bottomk({WORST}, margin_pool_level{{{CHOSEN}}} == -1)",
                     POOL,
                 ),
                 mappings=LEVEL_WORDS,
@@ -393,7 +395,7 @@ def _delivery(layout: Layout) -> None:
                 "Beyond 60 s the rule MarginOutboxStuck fires.",
                 "s",
                 ("margin_outbox_oldest_age_seconds", "{{instance}}"),
-                bands=ladder.steps((None, ladder.GOOD), (60.0, ladder.COLOURS[3]), (300.0, ladder.BAD)),
+                bands=ladder.steps((None, ladder.GOOD), (60.0, ladder.COLOURS[Level.HIGH]), (300.0, ladder.BAD)),
                 low=0,
             ),
             6,

@@ -18,6 +18,7 @@ from grafana_foundation_sdk.models.common import (
     TooltipDisplayMode,
     VisibilityMode,
 )
+from grafana_foundation_sdk.models.dashboard import DashboardLink as Link
 from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataSourceRef,
@@ -179,6 +180,7 @@ def rows(
         .datasource(SOURCE)
         .unit(unit)
         .targets(list(asked))
+        .show_header(True)
         .with_transformation(DataTransformerConfig(id_val="merge", options={}))
         .with_transformation(
             DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": shown}}),
@@ -232,7 +234,7 @@ class Layout:
         return self._id
 
 
-def links(to: str, title: str) -> list[DashboardLink]:
+def links(to: str, title: str) -> "list[Builder[Link]]":
     """To the other dashboard, with what is chosen, and to the status page."""
     return [
         DashboardLink(title).type(DashboardLinkType.LINK).url(f"/d/{to}").icon("dashboard").include_vars(True).keep_time(True),
