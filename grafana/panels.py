@@ -154,6 +154,8 @@ def timeline(
         .mappings(mappings)
         .thresholds(colours)
         .merge_values(True)
+        .fill_opacity(80)
+        .line_width(0)
         .show_value(VisibilityMode.AUTO)
         .legend(common.VizLegendOptions().show_legend(False).placement(LegendPlacement.BOTTOM).calcs([]))
     )
@@ -189,6 +191,7 @@ def rows(
             DataTransformerConfig(
                 id_val="organize",
                 options={
+                    "excludeByName": {},
                     "indexByName": {name: i for i, name in enumerate(shown)},
                     "renameByName": {value: heading for value, (heading, *_) in zip(values, columns, strict=True)},
                 },

@@ -20,7 +20,7 @@ def variables(*, one_pool: bool) -> list[Builder[VariableModel]]:
             QueryVariable(name)
             .label(title)
             .datasource(SOURCE)
-            .query({"query": f"label_values(margin_pool_level{selector}, {name})", "refId": f"variable-{name}"})
+            .query(f"label_values(margin_pool_level{selector}, {name})")
             .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
             .sort(VariableSort.ALPHABETICAL_ASC)
         )

@@ -98,7 +98,7 @@ def test_every_variable_has_values(stage: Stage, dashboard: str) -> None:
     found = {}
     for variable in DASHBOARDS[dashboard]["templating"]["list"]:
         if variable["type"] == "query":
-            metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
+            metric, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
             found[variable["name"]] = set(stage.label_values(asked(dashboard, metric, CHOSEN["overview"][0]), label))
     assert found == wanted
 
