@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-faults test-kill soak lint bench lock clean
+.PHONY: install demo test test-faults test-kill soak lint bench dashboards lock clean
 
 install: $(STAMP)
 
@@ -41,6 +41,10 @@ lint: install
 
 bench: install
 	$(BIN)/python -m pytest tests/bench -m bench -s $(ARGS)
+
+# grafana/dashboards from the typed Python beside it; a test compares.
+dashboards: install
+	$(BIN)/python -m grafana.build
 
 # Needs uv; the result names packages and hashes, never an index.
 lock:

@@ -150,7 +150,8 @@ class Monitor:
     async def _watch(self, venues: Sequence[Venue]) -> Ended:
         web = self.config.web
         settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
-        metrics = Metrics(self.readout, version=__version__, amounts=self.config.metrics.amounts)
+        shown = self.config.metrics
+        metrics = Metrics(self.readout, version=__version__, amounts=shown.amounts, positions_max=shown.positions_max)
         self.server = Server(self.readout, metrics, settings, reload=self._reload, desk=self.desk)
         await self.server.start()
         sending = asyncio.create_task(self.desk.run(), name="alerts")

@@ -141,6 +141,13 @@ class MetricsConfig(_Section):
     """What Prometheus may read."""
 
     amounts: bool = Field(True, description="false: leaves out all money amounts; ratios, levels and ages stay")
+    positions_max: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="so many positions of an account, its largest, have series of their own; 0: none, nor have its assets; "
+        "bounded, because Prometheus keeps each series in memory",
+    )
 
 
 class LogConfig(_Section):

@@ -13,6 +13,7 @@ from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
 from monitor.model.view import SelfCheck, TickTimes
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.readiness import gaps
 from monitor.venues import Venue
 
@@ -38,6 +39,12 @@ class Readout:
 
     def pool(self, key: PoolKey) -> PoolFigures | None:
         return self._engine.figures(key)
+
+    def positions(self) -> PositionTable:
+        return self._engine.positions()
+
+    def assets(self) -> AssetTable:
+        return self._engine.assets()
 
     def rates(self) -> dict[str, list[AssetRate]]:
         return self._engine.rates()

@@ -1,7 +1,7 @@
 """Folds events into figures and verdicts. Holds no clock, no await, no randomness: the same events give the same outcome."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,10 +12,13 @@ from monitor.engine.scheme import AccountSetup, Scheme, ended
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import AssetRate, Event, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
 # How a venue's margin works. A venue with a scheme that is here needs only its line.
 SCHEMES: dict[str, type[Scheme]] = {"binance_usdm": JointScheme, "htx_coin_futures": GuaranteeScheme}
+
+_Table = TypeVar("_Table", PoolTable, PositionTable, AssetTable)
 
 
 class Engine:
@@ -67,14 +70,15 @@ class Engine:
 
     def table(self) -> PoolTable:
         """All pools that hold anything, as columns."""
-        parts = [scheme.table() for scheme in self._schemes.values()]
-        whole: dict[str, Any] = {
-            name: [item for part in parts for item in getattr(part, name)]
-            if name in ("keys", "units")
-            else np.concatenate([getattr(part, name) for part in parts])
-            for name in PoolTable.__struct_fields__
-        }
-        return PoolTable(**whole)
+        return _joined(PoolTable, [scheme.table() for scheme in self._schemes.values()])
+
+    def positions(self) -> PositionTable:
+        """All open legs, as columns."""
+        return _joined(PositionTable, [scheme.positions() for scheme in self._schemes.values()])
+
+    def assets(self) -> AssetTable:
+        """All collateral, as columns."""
+        return _joined(AssetTable, [scheme.assets() for scheme in self._schemes.values()])
 
     def figures(self, key: PoolKey) -> PoolFigures | None:
         """One pool with its workings; None if there is none."""
@@ -108,3 +112,14 @@ class Engine:
         account = scheme.book.accounts.get(key.account) if scheme else None
         row = account.pools.get(key.pool) if account else None
         return None if scheme is None or row is None else (scheme, row)
+
+
+def _joined(table: type[_Table], parts: Sequence[_Table]) -> _Table:
+    """The rows of all parts, column by column."""
+    whole: dict[str, Any] = {
+        name: [item for part in parts for item in getattr(part, name)]
+        if name in ("keys", "units")
+        else np.concatenate([getattr(part, name) for part in parts])
+        for name in table.__struct_fields__
+    }
+    return table(**whole)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.engine import guarantee_workings
 from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
@@ -16,6 +17,7 @@ from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Transition
 from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
 from monitor.model.figures import Array
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
 MINUTE_MS = 60_000
@@ -50,6 +52,12 @@ class GuaranteeScheme(Scheme):
     def guarantee_asset_ratio(self) -> Array:
         p = self.book.pools
         return guarantee_asset_ratio(p.equity, p.used, p.factor)
+
+    def positions(self) -> PositionTable:
+        return guarantee_workings.positions(self.book)
+
+    def assets(self) -> AssetTable:
+        return guarantee_workings.assets(self.book)
 
     # -------------------------------------------------------------- market
 

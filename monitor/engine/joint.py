@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from monitor.engine import joint_workings
 from monitor.engine.gauge import Verdict
 from monitor.engine.joint_book import JointBook
 from monitor.engine.joint_explain import JointExplainer
@@ -22,6 +23,7 @@ from monitor.model.events import (
     ModeChanged,
     Prices,
 )
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
 
@@ -71,6 +73,12 @@ class JointScheme(Scheme):
         then = index / (1 + verdict.value)
         since = "its dollar" if np.isclose(then, 1.0) else f"{then:,.6g} USD within the last hour"
         return f": {index:,.6g} USD, from {since}{share}"
+
+    def positions(self) -> PositionTable:
+        return joint_workings.positions(self.book)
+
+    def assets(self) -> AssetTable:
+        return joint_workings.assets(self.book)
 
     # -------------------------------------------------------------- market
 

@@ -17,6 +17,7 @@ from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
 from monitor.model.events import ClockOffset, Event, StreamDown, StreamUp, VenueCall
 from monitor.model.figures import Array, PoolFigures, PoolTable
+from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 from monitor.rules.occurrences import OccurrenceRule
 
@@ -316,6 +317,14 @@ class Scheme(ABC):
             age_ms=np.where(p.fresh_ms[rows] == NEVER, np.nan, np.maximum(0, self.now_ms - p.fresh_ms[rows])),
             level=self.judge.pool_levels()[rows],
         )
+
+    @abstractmethod
+    def positions(self) -> PositionTable:
+        """The open legs of all pools."""
+
+    @abstractmethod
+    def assets(self) -> AssetTable:
+        """The collateral of all pools."""
 
     def too_old(self) -> list[str]:
         """Market feeds and accounts that are as old as the limit `critical` of their rule `stale`, in plain words."""

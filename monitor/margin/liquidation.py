@@ -1,4 +1,4 @@
-"""The mark price of each symbol at which a pool of linear contracts is liquidated, everything else of the pool as it is.
+"""The mark price of each symbol at which its pool of linear contracts is liquidated, everything else of the pool as it is.
 
 Along the mark P of one symbol, surplus(P) = equity(P) − maintenance margin(P) is a chain of straight lines. It bends where
 a leg enters another tier and where the equity of the symbol's margin asset changes its sign (owned at bid, owed at ask).
@@ -35,13 +35,15 @@ def liquidation_prices(
     slot_wallet: Array,
     slot_bid: Array,
     slot_ask: Array,
+    slot_pool: IntArray | None = None,
 ) -> Array:
-    """Liquidation price of each leg of one pool, in the quote asset, shape (n,); NaN: there is none, or it is unknown.
+    """Liquidation price of each leg, in the quote asset, shape (n,); NaN: there is none, or it is unknown.
 
-    symbol: any number that the legs of one symbol share, (n,); they get the same price, as they have the same mark.
+    symbol: any number that the legs of one symbol share, (n,); in one pool they get the same price, as they have the same mark.
     quantity: signed coin, 0 is flat; entry, mark: quote per coin; all (n,).
     floors, rates, deductions: the tiers of each leg, (n, tiers), padded as in `TierTables`.
     slot: index of the leg's margin asset, (n,). slot_wallet: in the asset; slot_bid, slot_ask: pool unit per asset, (slots,).
+    slot_pool: any number that the slots of one pool share, (slots,); None: all are of one pool. Pools do not touch each other.
     Where a hedged symbol has two liquidation prices, one on either side, it is the nearer by |ln(price / mark)|. The surplus
     is concave, positive only between the two, so of a pool under water the nearer one is the way out.
     A NaN input makes unknown only the prices that depend on it.
@@ -50,10 +52,12 @@ def liquidation_prices(
     held = np.flatnonzero(quantity != 0)
     if not len(held):
         return prices
-    _, one, group = np.unique(symbol[held], return_index=True, return_inverse=True)
+    pool = np.zeros(len(slot_wallet), np.intp) if slot_pool is None else slot_pool
+    symbols, number = np.unique(symbol[held], return_inverse=True)
+    _, one, group = np.unique(pool[slot[held]] * len(symbols) + number, return_index=True, return_inverse=True)
     legs = _Legs(group, one, quantity[held], entry[held], mark[held], floors[held], rates[held], deductions[held], slot[held])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # rows without a price, padding
-        rest = _rest_of_pool(legs, slot_wallet, slot_bid, slot_ask)
+        rest = _rest_of_pool(legs, pool, slot_wallet, slot_bid, slot_ask)
         prices[held] = _nearest_zero(_lines(legs, rest), legs.mark[one])[group]
     return prices
 
@@ -61,7 +65,7 @@ def liquidation_prices(
 class _Legs(NamedTuple):
     """Open legs, shape (n,) or (n, tiers)."""
 
-    group: IntArray  # numbers the symbols 0..groups-1
+    group: IntArray  # numbers the symbols of all pools 0..groups-1
     one: IntArray  # (groups,): one leg of each symbol, for what its legs have in common
     quantity: Array
     entry: Array
@@ -90,24 +94,32 @@ class _Lines(NamedTuple):
     slope: Array
 
 
-def _rest_of_pool(legs: _Legs, wallet: Array, bid: Array, ask: Array) -> _Rest:
+def _rest_of_pool(legs: _Legs, pool: IntArray, wallet: Array, bid: Array, ask: Array) -> _Rest:
     notional = np.abs(legs.quantity) * legs.mark
     tier = tier_of(notional, legs.floors)[:, None]
     rate, deduction = (np.take_along_axis(table, tier, axis=1)[:, 0] for table in (legs.rates, legs.deductions))
     maintenance = maintenance_margin(notional, rate, deduction)
     pnl = unrealized_pnl(legs.quantity, legs.mark, legs.entry)
 
-    # Summed over the other legs, not taken off the total: an unknown price of the symbol itself is no part of its rest.
-    each, own = np.arange(len(legs.one)), legs.slot[legs.one]
-    group, leg = np.nonzero(each[:, None] != legs.group)
-    cell, shape = group * len(wallet) + legs.slot[leg], (len(each), len(wallet))
-    equity = wallet + _sums(cell, pnl[leg], len(each) * len(wallet)).reshape(shape)
-    required = _sums(cell, maintenance[leg], len(each) * len(wallet)).reshape(shape)
+    # A cell is a symbol beside one slot of its pool.
+    own = legs.slot[legs.one]
+    cell_group, cell_slot = _pairs(pool[own], pool)
+    cells = cell_group * len(wallet) + cell_slot  # ascending
+    home = np.searchsorted(cells, np.arange(len(own)) * len(wallet) + own)
 
-    value = asset_value(equity, bid, ask)
-    value[each, own] = 0.0  # it moves with the mark: part of the lines
-    surplus = value.sum(axis=1) - margin_value(required, ask).sum(axis=1)
-    return _Rest(surplus, equity[each, own], bid[own], ask[own])
+    # Summed over the other legs, not taken off the total: an unknown price of the symbol itself is no part of its rest.
+    group, leg = _pairs(pool[own], pool[legs.slot])
+    other = legs.group[leg] != group
+    group, leg = group[other], leg[other]
+    cell = np.searchsorted(cells, group * len(wallet) + legs.slot[leg])
+    equity = wallet[cell_slot] + _sums(cell, pnl[leg], len(cells))
+    required = _sums(cell, maintenance[leg], len(cells))
+
+    value = asset_value(equity, bid[cell_slot], ask[cell_slot])
+    value[home] = 0.0  # it moves with the mark: part of the lines
+    asked = margin_value(required, ask[cell_slot])
+    surplus = _sums(cell_group, value, len(own)) - _sums(cell_group, asked, len(own))
+    return _Rest(surplus, equity[home], bid[own], ask[own])
 
 
 def _lines(legs: _Legs, rest: _Rest) -> _Lines:
@@ -150,6 +162,15 @@ def _nearest_zero(lines: _Lines, mark: Array) -> Array:
     price = found[np.arange(len(mark)), nearest]
     unknown = (np.isnan(intercept + slope) & (low < high)).any(axis=1)  # a zero elsewhere may not be the nearest
     return np.where(unknown, np.nan, price)
+
+
+def _pairs(left: IntArray, right: IntArray) -> tuple[IntArray, IntArray]:
+    """All (i, j) with left[i] = right[j], ascending."""
+    order = np.argsort(right, kind="stable")
+    first, end = (np.searchsorted(right[order], left, side) for side in ("left", "right"))
+    count = end - first
+    i = np.repeat(np.arange(len(left)), count)
+    return i, order[np.arange(len(i)) - np.repeat(np.cumsum(count) - count - first, count)]
 
 
 def _sums(index: IntArray, weights: Array, size: int) -> Array:

@@ -9,6 +9,7 @@ from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Silence
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
+from monitor.model.workings import AssetTable, PositionTable
 
 
 class TickTimes(Struct, kw_only=True):
@@ -39,6 +40,11 @@ class View(Protocol):
 
     def pool(self, key: PoolKey) -> PoolFigures | None:
         """One pool with its workings; None if there is no such pool."""
+
+    def positions(self) -> PositionTable:
+        """All open legs, with their liquidation prices: 40 ms for 10,000 of them, so not at each tick."""
+
+    def assets(self) -> AssetTable: ...
 
     def rates(self) -> dict[str, list[AssetRate]]:
         """Collateral rates by venue."""

@@ -21,6 +21,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     sure: str  # how sure it is, and what else it could be
     now: tuple[str, ...]  # steps, the first one first
     look: tuple[str, ...] = ()  # what to check afterwards, or if the steps did not help
+    also: tuple[str, ...] = ()  # further alerts that it is for
     quiet: str = ""  # how to silence it where the ordinary way does not fit
 
 
@@ -261,7 +262,8 @@ ENTRIES: tuple[Entry, ...] = (
         ),
     ),
     Entry(
-        anchor="MarginPoolLevel",
+        anchor="MarginPoolLevelHigh",
+        also=("MarginPoolLevelCritical",),
         group="trust",
         title="A pool stands at a high level by another rule than health",
         means=(
@@ -329,6 +331,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginMonitorDown",
+        also=("MarginMonitorAbsent",),
         group="monitor",
         title="The monitor does not answer, or is not scraped",
         means="Prometheus gets no figures. Nobody watches the accounts, and no alert of any rule can come.",
@@ -425,6 +428,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginOutboxStuck",
+        also=("MarginOutboxStuckCritical",),
         group="monitor",
         title="Alert messages wait",
         means=(
@@ -440,6 +444,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginChannelBroken",
+        also=("MarginNoChannelWorks",),
         group="monitor",
         title="A channel is broken, or all are",
         means="As `channel`. If all are broken, nobody is called any more but by Prometheus.",
@@ -452,6 +457,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginHeartbeatWithheld",
+        also=("MarginHeartbeatLate",),
         group="monitor",
         title="The sign of life is held back or late",
         means=(
@@ -482,6 +488,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginLoopLag",
+        also=("MarginTicksSlow",),
         group="monitor",
         title="The monitor is too slow",
         means="Its event loop is late, or price frames take too long. Alerts come later than they should.",

@@ -26,7 +26,8 @@ def markdown() -> str:
     for group, title in GROUPS.items():
         parts.append(f"## {title}\n")
         for entry in _of(group):
-            parts.append(f'<a id="{entry.anchor}"></a>\n\n### {entry.anchor}: {entry.title}\n')
+            anchors = "".join(f'<a id="{name}"></a>' for name in (entry.anchor, *entry.also))
+            parts.append(f"{anchors}\n\n### {', '.join((entry.anchor, *entry.also))}: {entry.title}\n")
             for heading, body in _sections(entry):
                 parts.append(
                     "\n".join(f"{number}. {step}" for number, step in enumerate(body, start=1)) + "\n"
@@ -73,7 +74,8 @@ def page() -> str:
 
 
 def _article(entry: Entry) -> str:
-    parts = [f'<article id="{entry.anchor}">', f"<h3><code>{entry.anchor}</code> {html.escape(entry.title)}</h3>"]
+    names = " ".join((f"<code>{entry.anchor}</code>", *(f'<code id="{name}">{name}</code>' for name in entry.also)))
+    parts = [f'<article id="{entry.anchor}">', f"<h3>{names} {html.escape(entry.title)}</h3>"]
     for heading, body in _sections(entry):
         parts.append(
             "<ol>" + "".join(f"<li>{_marked(step)}</li>" for step in body) + "</ol>"

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from web.view_in_memory import NOW_MS, MemoryView, a_pool, an_unknown_pool
+from web.view_in_memory import NOW_MS, MemoryView, a_pool, a_position, an_asset, an_unknown_pool
 
 from monitor.metrics import ASSETS_MAX, Metrics
 from monitor.model.alerts import ChannelStatus
@@ -23,7 +23,15 @@ POOL_MONEY = {
     "margin_pool_available_usd",
     "margin_pool_withdrawable_usd",
 }
-ALL = POOL_MONEY | {
+MONEY = POOL_MONEY | {
+    "margin_position_notional_usd",
+    "margin_position_unrealized_pnl_usd",
+    "margin_position_maintenance_margin_usd",
+    "margin_asset_equity_usd",
+}
+ALL = MONEY | {
+    "margin_position_liquidation_distance_ratio",
+    "margin_positions_left_out",
     "margin_pool_health",
     "margin_pool_margin_ratio",
     "margin_pool_guarantee_asset_ratio",
@@ -191,12 +199,53 @@ def test_one_pool(view: MemoryView, fields: dict[str, object], name: str, expect
 
 
 def test_without_amounts_no_money_of_the_account_is_shown(view: MemoryView) -> None:
-    view.change(next(iter(view.figures)), equity=77_123.25, requirement=77_124.25, available=77_125.25, withdrawable=77_126.25)
+    money = dict.fromkeys(("equity", "requirement", "available", "withdrawable"), 77_123.25)
+    leg = a_position(notional=77_124.25, unrealized_pnl=77_125.25, maintenance_margin=77_126.25)
+    view.change(next(iter(view.figures)), **money, positions=(leg,), assets=(an_asset(equity=77_127.25),))
     assert b"7712" in Metrics(view, version="0.1.0").text()
     without = Metrics(view, version="0.1.0", amounts=False).text()
     assert b"7712" not in without
-    assert families(view, amounts=False).keys() >= ALL - POOL_MONEY
-    assert not POOL_MONEY & families(view, amounts=False).keys()
+    assert families(view, amounts=False).keys() >= ALL - MONEY
+    assert not MONEY & families(view, amounts=False).keys()
+
+
+LEG = ("account", "pool", "side", "symbol", "venue")
+
+
+def test_positions_and_assets(view: MemoryView) -> None:
+    positions = (a_position("BTCUSDT"), a_position("ETHUSDT", -2.0, side="SHORT", notional=-6_000.0, liquidation_price=None))
+    view.put(a_pool("desk", "USDT", unit="USDT", positions=positions, assets=(an_asset("USDT"), an_asset("BNB", equity=None))))
+    found = families(view)
+    btc, eth = ("desk", "USDT", "BOTH", "BTCUSDT", "binance"), ("desk", "USDT", "SHORT", "ETHUSDT", "binance")
+    assert values(found["margin_position_liquidation_distance_ratio"], *LEG) == {btc: pytest.approx(-0.1)}, "none has no series"
+    assert values(found["margin_position_notional_usd"], *LEG) == {btc: 30_000 * 0.9998, eth: -6_000 * 0.9998}
+    assert values(found["margin_position_unrealized_pnl_usd"], *LEG) == {btc: -500 * 0.9998, eth: -500 * 0.9998}
+    assert values(found["margin_position_maintenance_margin_usd"], *LEG) == {btc: 120 * 0.9998, eth: 120 * 0.9998}
+    assert values(found["margin_asset_equity_usd"], "account", "asset", "pool", "venue") == {
+        ("desk", "USDT", "USDT", "binance"): 9_500 * 0.9998
+    }
+    assert values(found["margin_positions_left_out"]) == {(): 0.0}
+
+
+def test_an_account_has_series_for_its_largest_positions_and_says_how_many_are_left_out(view: MemoryView) -> None:
+    margins = [10.0, 500.0, None, 30.0, 400.0]
+    positions = tuple(a_position(f"C{i}USDT", maintenance_margin=margin) for i, margin in enumerate(margins))
+    view.put(a_pool("large", positions=positions))
+    view.put(a_pool("large", "BTCUSDT", positions=(a_position("C5USDT", maintenance_margin=450.0),)))
+    view.put(a_pool("small", positions=(a_position("C0USDT", maintenance_margin=1.0),)))
+    text = Metrics(view, version="0.1.0", positions_max=3).text().decode()
+    found = {family.name: family for family in parse_text(text)}
+    shown = values(found["margin_position_notional_usd"], "account", "symbol")
+    assert shown.keys() == {("large", "C1USDT"), ("large", "C2USDT"), ("large", "C5USDT"), ("small", "C0USDT")}
+    assert values(found["margin_positions_left_out"]) == {(): 3.0}
+    assert values(found["margin_position_liquidation_distance_ratio"], "account", "symbol").keys() == shown.keys()
+
+
+def test_positions_may_be_left_out_altogether(view: MemoryView) -> None:
+    view.put(a_pool("desk", positions=(a_position(),), assets=(an_asset(),)))
+    text = Metrics(view, version="0.1.0", positions_max=0).text().decode()
+    assert "margin_position" not in text
+    assert "margin_asset_equity" not in text
 
 
 def test_rates_by_side_and_none_that_is_not_a_rate(view: MemoryView) -> None:

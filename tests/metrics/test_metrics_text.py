@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.utils import floatToGoString
 from web.view_in_memory import MemoryView
 
-from monitor.metrics import LABEL_LENGTH_MAX, POOL_HELP, Metrics, Series, label_value, number_texts
+from monitor.metrics import POOL_HELP, Metrics
+from monitor.metrics.series import LABEL_LENGTH_MAX, Series, label_value, number_texts
 from monitor.model.figures import PoolKey, PoolTable
 from monitor.model.streams import StreamStatus
 
@@ -98,6 +99,12 @@ def test_family_equals_the_library(rows: list[tuple[str, str, str, float]]) -> N
     text = series.gauge("margin_pool_margin_ratio", "Higher is worse.", values, infinite=True).decode()
     assert text == generate_latest(registry).decode()
     assert text + "# EOF\n" == generate_openmetrics(registry).decode()
+
+
+def test_a_family_of_one_series_without_labels() -> None:
+    registry = CollectorRegistry()
+    Gauge("margin_positions_left_out", "Some.", registry=registry).set(2)
+    assert Series([()]).gauge("margin_positions_left_out", "Some.", np.array([2.0])) == generate_latest(registry)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from monitor.model.events import AssetRate
 from monitor.model.figures import AssetFigures, PoolFigures, PoolKey, PoolTable, PositionFigures
 from monitor.model.streams import Counters, StreamStatus
 from monitor.model.view import SelfCheck, TickTimes
+from monitor.model.workings import AssetTable, PositionTable
 
 NOW_MS = 1_760_000_000_000
 HOSTILE = '<img src=x onerror="alert(1)">'
@@ -50,14 +51,11 @@ class MemoryView:
             return self.table
         rows = list(self.figures.values())
 
-        def column(name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-            return np.array([np.nan if (value := getattr(row, name)) is None else value for row in rows], np.float64)
-
         return PoolTable(
             keys=[row.key for row in rows],
             units=[row.unit for row in rows],
             **{
-                name: column(name)
+                name: _column(rows, name)
                 for name in (
                     "equity",
                     "requirement",
@@ -71,6 +69,24 @@ class MemoryView:
                 )
             },
             level=np.array([row.level for row in rows], np.int8),
+        )
+
+    def positions(self) -> PositionTable:
+        held = [(pool, position) for pool in self.figures.values() for position in pool.positions]
+        legs = [position for _, position in held]
+        return PositionTable(
+            keys=[(pool.key, position.symbol, position.side) for pool, position in held],
+            units=[pool.unit for pool, _ in held],
+            requirement=_column(legs, "maintenance_margin"),
+            **{name: _column(legs, name) for name in ("price", "liquidation_price", "notional", "unrealized_pnl")},
+        )
+
+    def assets(self) -> AssetTable:
+        held = [(pool, asset) for pool in self.figures.values() for asset in pool.assets]
+        return AssetTable(
+            keys=[(pool.key, asset.asset) for pool, asset in held],
+            units=[pool.unit for pool, _ in held],
+            equity=_column([asset for _, asset in held], "equity"),
         )
 
     def pool(self, key: PoolKey) -> PoolFigures | None:
@@ -108,6 +124,10 @@ class MemoryView:
 
     def now_ms(self) -> int:
         return self.clock_ms
+
+
+def _column(rows: Sequence[object], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if (value := getattr(row, name)) is None else value for row in rows], np.float64)
 
 
 def a_pool(account: str = "main", pool: str = "USD", venue: str = "binance", **fields: Any) -> PoolFigures:

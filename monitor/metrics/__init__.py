@@ -1,31 +1,27 @@
 """Everything that Prometheus may scrape, read from the `View` at scrape time and never per tick.
 
-Two kinds of families. Those with a series per pool or per stream grow with the accounts (10,000 pools × 11 figures): they are
-written by a renderer of our own that keeps the escaped label sets and formats whole columns, line for line what
-`prometheus_client` writes in a fraction of its time. All others are few and go through `prometheus_client`.
+Two kinds of families. Those with a series per pool, position or stream grow with the accounts (10,000 pools × 11 figures): they
+are written by a renderer of our own (series.py). All others are few and go through `prometheus_client`.
 
 A figure that is unknown has no series: an alert rule must meet `absent()` or level −1, never a number that nobody computed.
 """
 
-import operator
 import platform
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2s
-from itertools import accumulate, compress
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TypeVar
 
 import numpy as np
-import orjson
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from monitor.metrics.series import Series, label_value, number_text
+from monitor.metrics.workings import Rates, Workings, usd_per_unit
 from monitor.model.figures import Array, PoolTable
 from monitor.model.view import View
 
-LABEL_LENGTH_MAX = 32
 ASSETS_MAX = 64  # per venue; Binance takes some thirty assets as collateral
 
 POOL_HELP = {
@@ -41,21 +37,25 @@ POOL_HELP = {
     "margin_pool_data_age_seconds": "Age of the oldest input of the figures.",
     "margin_reconcile_relative_difference": "Own equity against the figure of the venue, relative.",
 }
+POOL_LABELS = ("account", "pool", "venue")  # sorted, as prometheus_client writes them
 STREAM_HELP = {
     "margin_stream_up": "1 while data flow.",
     "margin_stream_last_event_timestamp_seconds": "Wall clock of the last good frame.",
 }
+STREAM_LABELS = ("account", "stream", "venue")
 
 
 class Metrics:
     """The text of `/metrics`.
 
     view: read at each scrape, between two ticks. amounts: False leaves out all money amounts. version: of the program.
+    positions_max: of an account, that have series of their own; 0: none, and no series by asset either.
     """
 
-    def __init__(self, view: View, *, version: str, amounts: bool = True) -> None:
+    def __init__(self, view: View, *, version: str, amounts: bool = True, positions_max: int = 100) -> None:
         self._view = view
         self._amounts = amounts
+        self._workings = Workings(view, amounts=amounts, positions_max=positions_max)
         self._pool_series = Series(())
         self._stream_series = Series(())
         self._registry = CollectorRegistry()
@@ -69,26 +69,29 @@ class Metrics:
         openmetrics: OpenMetrics 1.0.0, else text format 0.0.4. Both read the view once, before the first block.
         """
         table = self._view.pools()
-        columns = self._pool_columns(table)
-        pools = self._pool_series = self._pool_series.of([(k.account, k.pool, k.venue) for k in table.keys], _POOL_LABELS)
+        pools = self._pool_series = self._pool_series.of([(k.account, k.pool, k.venue) for k in table.keys], POOL_LABELS)
         streams = self._view.streams()
         stream_keys = [(s.account, s.stream, s.venue) for s in streams]
-        connections = self._stream_series = self._stream_series.of(stream_keys, _STREAM_LABELS)
+        connections = self._stream_series = self._stream_series.of(stream_keys, STREAM_LABELS)
         up = np.array([s.up for s in streams], np.float64)
         last_event_s = np.array([np.nan if s.last_event_ms is None else s.last_event_ms / 1000 for s in streams], np.float64)
+        usd = {(venue, row.asset): row.index for venue, rows in self._view.rates().items() for row in rows if row.index > 0}
+        columns = self._pool_columns(table, usd)
+        workings = self._workings.read(usd)
         small = (generate_openmetrics if openmetrics else generate_latest)(self._registry)
 
         for name, values in columns.items():
             yield pools.gauge(name, POOL_HELP[name], values, infinite=name == "margin_pool_margin_ratio")
         for name, values in zip(STREAM_HELP, (up, last_event_s), strict=True):
             yield connections.gauge(name, STREAM_HELP[name], values)
+        yield from workings
         yield small  # last: OpenMetrics ends with its own mark
 
     def text(self, *, openmetrics: bool = False) -> bytes:
         """The whole exposition at once."""
         return b"".join(self.blocks(openmetrics=openmetrics))
 
-    def _pool_columns(self, table: PoolTable) -> dict[str, Array]:
+    def _pool_columns(self, table: PoolTable, rates: Rates) -> dict[str, Array]:
         """Copies, in the order of exposition: the table's own arrays change with the next tick."""
         columns = {
             "margin_pool_health": table.health.copy(),
@@ -96,7 +99,7 @@ class Metrics:
             "margin_pool_guarantee_asset_ratio": table.guarantee_asset_ratio.copy(),
         }
         if self._amounts:
-            usd = self._usd_per_unit(table)
+            usd = usd_per_unit(table.keys, table.units, rates)
             columns |= {
                 "margin_pool_equity_usd": table.equity * usd,
                 "margin_pool_maintenance_margin_usd": table.requirement * usd,
@@ -109,91 +112,6 @@ class Metrics:
             "margin_reconcile_relative_difference": table.reconcile_difference.copy(),
         }
         return columns
-
-    def _usd_per_unit(self, table: PoolTable) -> Array:
-        """NaN where no index of the unit is known: an amount in another unit must not pass as dollars."""
-        rates = {(venue, row.asset): row.index for venue, rows in self._view.rates().items() for row in rows if row.index > 0}
-        usd = [
-            1.0 if unit == "USD" else rates.get((key.venue, unit), np.nan)
-            for key, unit in zip(table.keys, table.units, strict=True)
-        ]
-        return np.array(usd, np.float64)
-
-
-# ------------------------------------------------------------------ many series
-
-
-_POOL_LABELS = ("account", "pool", "venue")  # sorted, as prometheus_client writes them
-_STREAM_LABELS = ("account", "stream", "venue")
-_UNWANTED = re.compile(r"[^\w:.\-]")  # \w: letters and digits of any script; some symbols are not ASCII
-
-
-def label_value(text: str) -> str:
-    """A name from outside as a label value that needs no escaping in any dialect.
-
-    Control and format characters are dropped, whatever is not a letter, a digit or one of `_:.-` becomes `_`, and the length is
-    bounded. A name that had to be changed ends in a digest of the original: two names must never become one series, for
-    Prometheus refuses the whole scrape then.
-    """
-    clean = _UNWANTED.sub("_", "".join(filter(str.isprintable, text)))[:LABEL_LENGTH_MAX]
-    if clean == text:
-        return text
-    return f"{clean}~{blake2s(text.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
-
-
-class Series:
-    """Gauges that share their label sets: one line per row of a column, what `prometheus_client` writes for the same values."""
-
-    def __init__(self, rows: Sequence[tuple[str, ...]], names: Sequence[str] = ()) -> None:
-        self._rows = rows
-        self._label_sets = [
-            "{" + ",".join(f'{name}="{label_value(value)}"' for name, value in zip(names, row, strict=True)) + "} "
-            for row in rows
-        ]
-        self._prefixes: dict[str, list[str]] = {}
-
-    def of(self, rows: Sequence[tuple[str, ...]], names: Sequence[str]) -> "Series":
-        """Itself if the rows are still the same, else new ones: a scrape under way keeps its own."""
-        return self if rows == self._rows else Series(rows, names)
-
-    def gauge(self, name: str, explanation: str, values: Array, *, infinite: bool = False) -> bytes:
-        """One family. values: one per row; NaN, and unless `infinite` also ±Inf, has no series."""
-        if name not in self._prefixes:
-            self._prefixes[name] = [name + labels for labels in self._label_sets]
-        prefixes: Iterable[str] = self._prefixes[name]
-        known = values > -np.inf if infinite else np.isfinite(values)  # NaN fails the comparison
-        if not known.all():
-            prefixes, values = compress(prefixes, known.tolist()), values[known]
-        lines = map(operator.add, prefixes, number_texts(values))
-        return "\n".join([f"# HELP {name} {explanation}\n# TYPE {name} gauge", *lines, ""]).encode()
-
-
-def number_texts(values: Array) -> list[str]:
-    """Numbers as `prometheus_client` writes them (`floatToGoString`), by column.
-
-    orjson and `repr` write the same shortest digits; they differ in their exponents and in what is not finite.
-    """
-    if not len(values):
-        return []
-    texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode().split(",")
-    size = np.abs(values)
-    plain = (size >= 1e-4) & (size < 1e6) | (size == 0)
-    others = np.flatnonzero(~plain)
-    for i, value in zip(others.tolist(), values[others].tolist(), strict=True):
-        texts[i] = _number_text(value)
-    return texts
-
-
-def _number_text(value: float) -> str:
-    if value != value:  # noqa: PLR0124  NaN
-        return "NaN"
-    if value in (np.inf, -np.inf):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    point = text.find(".")
-    if value > 0 and point > 6:  # Go writes an exponent sooner than Python
-        return f"{text[0]}.{text[1:point]}{text[point + 1 :]}".rstrip("0.") + f"e+{point - 1:02d}"
-    return text
 
 
 # ------------------------------------------------------------------ few series
@@ -297,7 +215,7 @@ class _Small(Collector):
 
     def _program(self) -> Iterator[Metric]:
         ticks = self._view.ticks()
-        bounds = [*map(_number_text, ticks.bounds), "+Inf"]
+        bounds = [*map(number_text, ticks.bounds), "+Inf"]
         buckets = zip(bounds, accumulate(ticks.counts), strict=True)  # Prometheus counts from the lowest bucket on
         yield HistogramMetricFamily(
             "margin_tick_seconds", "Time from a frame of prices to its decisions.", buckets=list(buckets), sum_value=ticks.total
