@@ -17,6 +17,7 @@ from monitor.model.figures import PoolFigures
 
 VALUE_CHARS_MAX = 300  # of one text that comes from outside
 CAUSES_MAX = 3
+TEST_RULE = "test"  # of a message that only proves that messages arrive
 
 
 class Text(Struct, frozen=True):
@@ -72,6 +73,8 @@ def _summary(notice: Notice, page_url: str) -> Text:
 
 
 def marker(message: Message) -> str:
+    if message.incident.key.rule == TEST_RULE:
+        return "[TEST]"
     level = "resolved" if message.reason is Reason.RESOLVED else word(message.incident.level)
     return f"[{level.upper()}]"
 
