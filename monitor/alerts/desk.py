@@ -66,7 +66,14 @@ class AlertDesk:
         self._book = Book(store, self._outbox)
         self._silences = Silences(store.silences)
         new_id = new_id or IncidentIds().new
-        self._quiet = Quiet(self._book, self._silences, store, now_ms=now_ms, new_id=new_id)
+        self._quiet = Quiet(
+            self._book,
+            self._silences,
+            store,
+            passed_on_to={channel.name for channel in settings.channels if channel.wants_acknowledgements},
+            now_ms=now_ms,
+            new_id=new_id,
+        )
         self._teller = Teller(
             self._book,
             self._silences,

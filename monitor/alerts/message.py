@@ -18,6 +18,7 @@ class Reason(StrEnum):
     BETTER = "better"
     UNKNOWN = "unknown"
     REPEAT_DUE = "repeat"
+    ACKNOWLEDGED = "acknowledged"  # only to channels that ask for it
     RESOLVED = "resolved"
 
 
@@ -45,7 +46,8 @@ class Message(Struct, frozen=True, kw_only=True):
     @property
     def urgency(self) -> Level:
         """How badly it wants to be delivered; good news can wait, unless it is all that is left of bad news never told."""
-        own = Level.OK if self.reason is Reason.RESOLVED else gravity(self.incident.level)
+        good_news = self.reason in (Reason.RESOLVED, Reason.ACKNOWLEDGED)
+        own = Level.OK if good_news else gravity(self.incident.level)
         return max(own, self.swallowed_worst)
 
     def swallowing(self, older: Message) -> Message:

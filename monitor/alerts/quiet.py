@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from msgspec import structs
 
 from monitor.alerts.book import Book, Work
-from monitor.alerts.decide import in_force
-from monitor.alerts.message import IncidentRecord
+from monitor.alerts.decide import in_force, unacknowledged
+from monitor.alerts.message import IncidentRecord, Message, Reason
 from monitor.alerts.outbox import OutboxStore
 from monitor.alerts.settings import MINUTE_MS
 from monitor.alerts.silences import Silences
@@ -22,14 +22,25 @@ log = structlog.get_logger()
 
 
 class Quiet:
-    """Implements `model.view.Desk`. What a silence held back is told by others, once it is over."""
+    """Implements `model.view.Desk`. What a silence held back is told by others, once it is over.
+
+    passed_on_to: the channels that want to know of acknowledgements.
+    """
 
     def __init__(
-        self, book: Book, silences: Silences, store: OutboxStore, *, now_ms: Callable[[], int], new_id: Callable[[int], str]
+        self,
+        book: Book,
+        silences: Silences,
+        store: OutboxStore,
+        *,
+        passed_on_to: Collection[str],
+        now_ms: Callable[[], int],
+        new_id: Callable[[int], str],
     ) -> None:
         self._book = book
         self._silences = silences
         self._store = store
+        self._passed_on_to = passed_on_to
         self._now_ms = now_ms
         self._new_id = new_id
 
@@ -49,7 +60,11 @@ class Quiet:
                 level=record.incident.known_level,
             )
             log.info("alert_acknowledged", incident=record.id, author=author, minutes=minutes)
-            return self._acknowledged(record, acknowledged, work)
+            incident = structs.replace(record.incident, acknowledged=acknowledged)
+            self._book.keep(structs.replace(record, incident=incident), work)
+            if channels := tuple(name for name in record.told if name in self._passed_on_to):
+                work.messages.append((_message(incident, acknowledged), channels))
+            return incident
 
     async def unacknowledge(self, incident_id: str) -> Incident | None:
         """Takes an acknowledgement back: repeats go on."""
@@ -58,7 +73,7 @@ class Quiet:
             if record is None or record.incident.acknowledged is None:
                 return None
             log.info("acknowledgement_taken_back", incident=incident_id)
-            return self._acknowledged(record, None, work)
+            return self._unacknowledged(record, work)
 
     def silences(self) -> Sequence[Silence]:
         """Those in force, the next to end first."""
@@ -103,12 +118,22 @@ class Quiet:
         for record in self._book:
             if record.incident.acknowledged is not None and not in_force(record.incident.acknowledged, now_ms):
                 log.info("acknowledgement_ended", incident=record.id, reason="its time is over")
-                self._acknowledged(record, None, work)
+                self._unacknowledged(record, work)
 
-    def _acknowledged(self, record: IncidentRecord, acknowledged: Acknowledgement | None, work: Work) -> Incident:
-        incident = structs.replace(record.incident, acknowledged=acknowledged)
+    def _unacknowledged(self, record: IncidentRecord, work: Work) -> Incident:
+        incident = unacknowledged(record.incident)
         self._book.keep(structs.replace(record, incident=incident), work)
         return incident
+
+
+def _message(incident: Incident, acknowledged: Acknowledgement) -> Message:
+    return Message(
+        id=f"{incident.id}.{incident.messages}.ack{acknowledged.at_ms}",
+        reason=Reason.ACKNOWLEDGED,
+        incident=incident,
+        told_level=incident.notified_level,
+        at_ms=acknowledged.at_ms,
+    )
 
 
 def _by(author: str) -> str:

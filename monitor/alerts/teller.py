@@ -127,7 +127,7 @@ class Teller:
     def _tell(self, record: IncidentRecord, reason: Reason, now: Transition, work: Work) -> IncidentRecord:
         """Adds the message to the work. Returns the record with what receivers know from now on."""
         before = record.incident
-        incident = told(before, now.at_ms)
+        incident = told(before, now.at_ms, reason)
         if reason is Reason.RESOLVED:  # who heard of it hears of its end, whatever the routes say today
             channels = tuple(name for name in self._routes.channels if name in record.told)
         else:

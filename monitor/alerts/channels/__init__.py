@@ -8,12 +8,13 @@ from pydantic import Field
 
 from monitor.alerts.channels.alertmanager import AlertmanagerChannel, AlertmanagerSettings
 from monitor.alerts.channels.base import Build
+from monitor.alerts.channels.pagerduty import PagerDutyChannel, PagerDutySettings
 from monitor.alerts.channels.slack import SlackChannel, SlackSettings
 from monitor.alerts.channels.telegram import TelegramChannel, TelegramSettings
 from monitor.alerts.channels.webhook import WebhookChannel, WebhookSettings
 
 ChannelSettings = Annotated[
-    SlackSettings | TelegramSettings | WebhookSettings | AlertmanagerSettings, Field(discriminator="kind")
+    SlackSettings | TelegramSettings | WebhookSettings | AlertmanagerSettings | PagerDutySettings, Field(discriminator="kind")
 ]
 
 CHANNELS: dict[str, Build] = {
@@ -21,4 +22,5 @@ CHANNELS: dict[str, Build] = {
     "telegram": TelegramChannel,
     "webhook": WebhookChannel,
     "alertmanager": AlertmanagerChannel,
+    "pagerduty": PagerDutyChannel,
 }

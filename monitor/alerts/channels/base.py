@@ -81,6 +81,11 @@ class ChannelBase(BaseModel):
         bool, Field(description="Allow http and private addresses: for a receiver on this machine or network")
     ] = False
 
+    @property
+    def wants_acknowledgements(self) -> bool:
+        """Whether the channel is told when a person here acknowledges an incident that it heard of."""
+        return False
+
 
 def checked_target(url: Secret, info: ValidationInfo) -> Secret:
     """For a field validator of a secret address."""
