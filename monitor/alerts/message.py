@@ -52,11 +52,12 @@ class Message(Struct, frozen=True, kw_only=True):
 
     def swallowing(self, older: Message) -> Message:
         """This message in the place of an older one that was never delivered: nothing that it said gets lost."""
-        worst = max(gravity(older.incident.level), older.swallowed_worst)
+        news = older.reason is not Reason.ACKNOWLEDGED
+        worst = max(gravity(older.incident.level) if news else Level.OK, older.swallowed_worst)
         return structs.replace(
             self,
             told_level=older.told_level,
-            swallowed=self.swallowed + older.swallowed + 1,
+            swallowed=self.swallowed + older.swallowed + news,
             swallowed_worst=max(self.swallowed_worst, worst),
             causes=self.causes or older.causes,
         )

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
-from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, row_of
+from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.model.alerts import Silence
 
 SUMMARY_MESSAGES_MAX = 20  # as many as a Telegram message holds
@@ -217,6 +217,9 @@ class _Draft:
     def place(self, message: Message, channel: str, now_ms: int, routed: tuple[str, ...]) -> None:
         incident_id = message.incident.id
         since_ms = now_ms
+        if message.reason is Reason.ACKNOWLEDGED:  # says nothing of the danger: what waits must still be told, and first
+            self._add(row_of(Notice(id=message.id, messages=(message,)), channel, since_ms, routed))
+            return
         for older_id in sorted(self._of_incident.pop(incident_id, ())):
             older = self._rows.pop(older_id)
             self.put.pop(older_id, None)

@@ -186,6 +186,8 @@ async def test_missing_data_call_and_end_nothing(shift: Shift) -> None:
         await shift.goes(UNKNOWN, HIGH)
         assert shift.pager.pages == ["error", "critical"]
         assert shift.pager.open() == 2, "what was known before is still true as far as anybody knows"
+        await shift.acknowledge()
+        assert list(shift.pager.alerts.values()) == ["acknowledged", "acknowledged"], "both are the one incident"
         await shift.goes(EMERGENCY, UNKNOWN)
         assert shift.pager.open() == 1
         await shift.goes(OK, EMERGENCY)
@@ -242,9 +244,11 @@ async def test_an_acknowledgement_that_overtakes_the_call_does_not_replace_it(sh
         await eventually(lambda: one.channels()[0].results.get("retry") == 1)
         (still,) = one.incidents()
         await one.acknowledge(still.id, author="ann", note="", minutes=60)
+        shift.clock.ms += 1
+        await one.acknowledge(still.id, author="bob", note="", minutes=60)
     async with shift.life() as one:
         assert await one.flush(10) == 0
-    assert shift.pager.actions()[1:] == [("trigger", "1"), ("acknowledge", "1")]
+    assert shift.pager.actions()[1:] == [("trigger", "1"), ("acknowledge", "1"), ("acknowledge", "1")]
     assert list(shift.pager.alerts.values()) == ["acknowledged"]
 
 

@@ -32,7 +32,7 @@ from monitor.model.alerts import Level
 from monitor.model.secret import Secret
 
 SUMMARY_CHARS_MAX = 1024
-CALLS_ENDED_MAX = 20  # of an incident whose earlier calls this process does not remember; ends of what is over are dropped there
+CALLS_ENDED_MAX = 20  # of an incident whose earlier calls this process does not remember
 SEVERITIES = {Level.INFO: "info", Level.WARNING: "warning", Level.HIGH: "error"}  # and critical above
 _KEY = re.compile(r"[A-Za-z0-9]{32}")
 
@@ -106,26 +106,29 @@ class PagerDutyChannel:
     def _events(self, message: Message) -> Iterator[tuple[str, dict[str, Any]]]:
         """(id, event), in the order in which they must arrive: nobody is let go before the next call is there."""
         incident, call = message.incident, max(message.incident.calls, 1)
-        earlier = self._may_be_open.setdefault(incident.id, set(range(max(1, call - CALLS_ENDED_MAX), call)))
-        if message.reason is Reason.RESOLVED:
-            earlier = earlier | {call}
-        else:
-            if message.reason is not Reason.ACKNOWLEDGED or message.swallowed:
-                earlier.add(call)  # before the answer: it may be lost after the acceptance
-                yield message.id, {"event_action": "trigger", "dedup_key": _dedup_key(message, call), **self._described(message)}
-            if message.reason is Reason.ACKNOWLEDGED:
-                yield f"{message.id}.acknowledge", {"event_action": "acknowledge", "dedup_key": _dedup_key(message, call)}
-            if incident.level is Level.UNKNOWN:
-                return
-            earlier = earlier - {call}
-        for ended in sorted(earlier):
-            yield f"{message.id}.resolve{ended}", {"event_action": "resolve", "dedup_key": _dedup_key(message, ended)}
+        # After a restart nobody knows which earlier calls are open; there, words about one that is not are dropped.
+        may_be_open = self._may_be_open.setdefault(incident.id, set(range(max(1, call - CALLS_ENDED_MAX), call)))
+        match message.reason:
+            case Reason.ACKNOWLEDGED:
+                yield from self._each(message, "acknowledge", may_be_open | {call})
+            case Reason.RESOLVED:
+                yield from self._each(message, "resolve", may_be_open | {call})
+            case _:
+                may_be_open.add(call)  # before the answer: it may be lost after the acceptance
+                event = {"event_action": "trigger", "dedup_key": _dedup_key(message, call), **self._described(message)}
+                yield message.id, event
+                if incident.level is not Level.UNKNOWN:
+                    yield from self._each(message, "resolve", may_be_open - {call})
+
+    def _each(self, message: Message, action: str, calls: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for call in sorted(calls):
+            yield f"{message.id}.{action}{call}", {"event_action": action, "dedup_key": _dedup_key(message, call)}
 
     def _settle(self, message: Message) -> None:
         incident = message.incident
         if message.reason is Reason.RESOLVED or message.momentary:
             del self._may_be_open[incident.id]
-        elif incident.level is not Level.UNKNOWN:
+        elif message.reason is not Reason.ACKNOWLEDGED and incident.level is not Level.UNKNOWN:
             self._may_be_open[incident.id] = {max(incident.calls, 1)}
 
     def _described(self, message: Message) -> dict[str, Any]:
