@@ -17,6 +17,7 @@ from monitor.alerts.channels.base import Http
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.outbox import Outbox, OutboxStore, Waiting
 from monitor.alerts.own import StoreWatch, channel_key, of_channel
+from monitor.alerts.pace import Paces
 from monitor.alerts.quiet import Quiet
 from monitor.alerts.routes import CHANNEL_RULE, Routes
 from monitor.alerts.samples import Samples
@@ -88,6 +89,7 @@ class AlertDesk:
         self._store_watch = StoreWatch(self._book, store, clock_s)
         self._https: list[Http] = []
         self._senders: dict[str, Sender] = {}
+        paces = Paces(clock_s)
         for channel in settings.channels:
             http = Http(
                 allow_insecure=channel.allow_insecure,
@@ -99,7 +101,8 @@ class AlertDesk:
             broken = self._book.get(channel_key(channel.name))
             self._senders[channel.name] = Sender(
                 ChannelStatus(name=channel.name, kind=channel.kind, broken=broken.incident.summary if broken else ""),
-                CHANNELS[channel.kind](channel, http, settings.page_url),
+                CHANNELS[channel.kind](channel, http, settings.page_url, store),
+                paces,
                 self._outbox,
                 settings.delivery,
                 now_ms=now_ms,

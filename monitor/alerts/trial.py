@@ -63,6 +63,16 @@ async def test_alert(
 test_alert.__test__ = False  # type: ignore[attr-defined]
 
 
+class _NoNotes:
+    """Nothing was learned before, and what is learned now is the daemon's to learn again."""
+
+    def note(self, key: str) -> str | None:
+        return None
+
+    def put_note(self, key: str, value: str) -> None:
+        return
+
+
 async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettings, now_ms: Callable[[], int]) -> TestResult:
     began_s = time.monotonic()
     async with Http(
@@ -71,7 +81,7 @@ async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettin
         total_s=settings.delivery.total_s,
         now_ms=now_ms,
     ) as http:
-        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url).send(notice)
+        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url, _NoNotes()).send(notice)
     refusal = "" if isinstance(outcome, Sent) else outcome.reason
     ms = round((time.monotonic() - began_s) * 1000)
     return TestResult(channel=channel.name, kind=channel.kind, ok=not refusal, refusal=refusal, ms=ms)

@@ -29,6 +29,15 @@ PATHS = {
 }
 
 
+class Notebook(dict[str, str]):
+    """Notes in memory."""
+
+    def note(self, key: str) -> str | None:
+        return self.get(key)
+
+    put_note = dict.__setitem__
+
+
 def raw_settings(kind: str, base: str, **more: Any) -> dict[str, Any]:
     specific = {
         "slack": {"webhook_url": base + PATHS["slack"]},
@@ -40,12 +49,12 @@ def raw_settings(kind: str, base: str, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "name": kind, "allow_insecure": True, **specific[kind], **more}
 
 
-async def send(kind: str, base: str, **more: Any) -> Outcome:
+async def send(kind: str, base: str, *, notes: Notebook | None = None, **more: Any) -> Outcome:
     """One attempt of a channel of this kind, as it comes out of its settings."""
     channel_settings = TypeAdapter(ChannelSettings).validate_python(raw_settings(kind, base, **more))
     insecure = channel_settings.allow_insecure
     async with Http(allow_insecure=insecure, connect_s=TOTAL_S, total_s=TOTAL_S, now_ms=Clock()) as http:
-        return await CHANNELS[kind](channel_settings, http, "").send(NOTICE)
+        return await CHANNELS[kind](channel_settings, http, "", Notebook() if notes is None else notes).send(NOTICE)
 
 
 # ------------------------------------------------------------------ answers

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from alerts_answers import NOTICE, PATHS, ROUTING_KEY, http_date, says, send, slow_body, text
+from alerts_answers import NOTICE, PATHS, ROUTING_KEY, Notebook, http_date, says, send, slow_body, text
 from alerts_kit import Answer, Receiver, receiver
 
 from monitor.alerts.channels.base import BODY_BYTES_MAX, GiveUp, Outcome, RetryAt, Sent
@@ -144,6 +144,20 @@ async def test_telegram_follows_a_chat_that_moved(there: Receiver) -> None:
     there.answers[PATHS["telegram"]] = moved
     assert await send("telegram", there.base) == Sent()
     assert [payload["chat_id"] for payload in there.at(PATHS["telegram"])] == ["-100", "-100777"]
+
+
+async def test_telegram_remembers_where_a_chat_moved_to(there: Receiver) -> None:
+    async def moved(request: web.Request) -> web.StreamResponse:
+        if (await request.json())["chat_id"] == "-100":
+            return web.json_response({"ok": False, "parameters": {"migrate_to_chat_id": -100777}}, status=400)
+        return web.json_response({"ok": True})
+
+    there.answers[PATHS["telegram"]] = moved
+    notes = Notebook()
+    assert await send("telegram", there.base, notes=notes) == Sent()
+    assert await send("telegram", there.base, notes=notes) == Sent(), "another process with the same notes"
+    assert await send("telegram", there.base, notes=notes, chat_id="-200") == Sent(), "another chat in the configuration"
+    assert [payload["chat_id"] for payload in there.at(PATHS["telegram"])] == ["-100", "-100777", "-100777", "-200"]
 
 
 async def test_telegram_that_moves_in_circles_ends(there: Receiver) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
-from alerts_answers import NOTICE, ROUTING_KEY, raw_settings, send
+from alerts_answers import NOTICE, ROUTING_KEY, Notebook, raw_settings, send
 from alerts_kit import (
     CAUSES,
     KEY,
@@ -259,7 +259,7 @@ async def test_the_event(shift: Shift) -> None:
     said = message(HIGH, figures=figures(), causes=CAUSES, levers=LEVERS, limit=1.2)
     one = TypeAdapter(ChannelSettings).validate_python(raw_settings("pagerduty", shift.pager.there.base))
     async with Http(allow_insecure=True, connect_s=1, total_s=1, now_ms=shift.clock) as http:
-        channel = CHANNELS["pagerduty"](one, http, "https://desk.example/margin")
+        channel = CHANNELS["pagerduty"](one, http, "https://desk.example/margin", Notebook())
         assert await channel.send(Notice(id=said.id, messages=(said,))) == Sent()
     (event,) = shift.pager.there.at(PATH)
     details = event["payload"].pop("custom_details")
@@ -303,7 +303,7 @@ async def test_severities(shift: Shift, level: Level, severity: str) -> None:
     said = message(level, Reason.UNKNOWN if level is UNKNOWN else Reason.FIRST)
     one = TypeAdapter(ChannelSettings).validate_python(raw_settings("pagerduty", shift.pager.there.base))
     async with Http(allow_insecure=True, connect_s=1, total_s=1, now_ms=shift.clock) as http:
-        await CHANNELS["pagerduty"](one, http, "").send(Notice(id="N", messages=(said,)))
+        await CHANNELS["pagerduty"](one, http, "", Notebook()).send(Notice(id="N", messages=(said,)))
     assert shift.pager.pages == [severity]
     assert "links" not in shift.pager.there.at(PATH)[0], "no page, no link"
 
@@ -313,7 +313,7 @@ async def test_a_long_summary_is_cut_to_what_is_taken(shift: Shift) -> None:
     said = message(incident=incident(CRITICAL, key=key, summary="😀" * 300, worse=Worse.DOWN))
     one = TypeAdapter(ChannelSettings).validate_python(raw_settings("pagerduty", shift.pager.there.base))
     async with Http(allow_insecure=True, connect_s=1, total_s=1, now_ms=shift.clock) as http:
-        await CHANNELS["pagerduty"](one, http, "").send(Notice(id="N", messages=(said,)))
+        await CHANNELS["pagerduty"](one, http, "", Notebook()).send(Notice(id="N", messages=(said,)))
     assert len(shift.pager.there.at(PATH)[0]["payload"]["summary"]) == SUMMARY_CHARS_MAX
 
 

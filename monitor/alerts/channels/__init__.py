@@ -18,9 +18,9 @@ ChannelSettings = Annotated[
 ]
 
 CHANNELS: dict[str, Build] = {
-    "slack": SlackChannel,
+    "slack": lambda settings, http, page_url, notes: SlackChannel(settings, http, page_url),
     "telegram": TelegramChannel,
-    "webhook": WebhookChannel,
-    "alertmanager": AlertmanagerChannel,
-    "pagerduty": PagerDutyChannel,
+    "webhook": lambda settings, http, page_url, notes: WebhookChannel(settings, http, page_url),
+    "alertmanager": lambda settings, http, page_url, notes: AlertmanagerChannel(settings, http, page_url),
+    "pagerduty": lambda settings, http, page_url, notes: PagerDutyChannel(settings, http, page_url),
 }

@@ -52,6 +52,7 @@ class RateLimit(Struct, frozen=True):
 
     count: int
     per_s: float
+    scope: tuple[str | Secret, ...] = ()  # what it counts for, of all channels together (a bot, a chat); empty: this channel
 
 
 class Channel(Protocol):
@@ -260,4 +261,12 @@ def by_status(answer: Answer, why: str = "") -> Outcome:
     return GiveUp(reason)
 
 
-Build = Callable[[Any, Http, str], Channel]  # settings, http, page url
+class Notes(Protocol):
+    """What a channel learns from its receiver and must know after a restart."""
+
+    def note(self, key: str) -> str | None: ...
+    def put_note(self, key: str, value: str) -> None:
+        """Known at once; on disk with the next commit, the one that follows each attempt."""
+
+
+Build = Callable[[Any, Http, str, Notes], Channel]  # settings, http, page url, notes

@@ -27,13 +27,13 @@ class SlackSettings(ChannelBase):
 class SlackChannel:
     """Posts plain text. 410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back."""
 
-    limits = (RateLimit(1, 1.0),)
     refresh_s: float | None = None
 
     def __init__(self, settings: SlackSettings, http: Http, page_url: str) -> None:
         self._settings = settings
         self._http = http
         self._page_url = page_url
+        self.limits = (RateLimit(1, 1.0, ("slack", settings.webhook_url)),)
 
     async def send(self, notice: Notice) -> Outcome:
         payload = {

@@ -18,6 +18,7 @@ from monitor.alerts.channels.base import (
     ChannelBase,
     GiveUp,
     Http,
+    Notes,
     Outcome,
     RateLimit,
     RetryAt,
@@ -86,14 +87,20 @@ class TelegramChannel:
 
     refresh_s: float | None = None
 
-    def __init__(self, settings: TelegramSettings, http: Http, page_url: str) -> None:
+    def __init__(self, settings: TelegramSettings, http: Http, page_url: str, notes: Notes) -> None:
         self._settings = settings
         self._http = http
         self._page_url = page_url
-        self._chat_id = settings.chat_id
-        # https://core.telegram.org/bots/faq: one message per second in a chat, 20 per minute in a group
-        group = settings.chat_id.startswith("-")
-        self.limits = (RateLimit(1, 1.0), RateLimit(20, 60.0)) if group else (RateLimit(1, 1.0),)
+        self._notes = notes
+        self.limits = _limits(settings.bot_token, settings.chat_id)
+
+    @property
+    def _moved_note(self) -> str:
+        return f"telegram_chat_moved:{self._settings.chat_id}"  # another chat in the configuration is another matter
+
+    @property
+    def _chat_id(self) -> str:
+        return self._notes.note(self._moved_note) or self._settings.chat_id
 
     async def send(self, notice: Notice) -> Outcome:
         text = compose(notice, self._page_url)
@@ -111,7 +118,7 @@ class TelegramChannel:
             moved_to = reply.parameters.migrate_to_chat_id
             if moved_to is not None and str(moved_to) != self._chat_id:
                 log.warning("telegram_chat_moved", channel=self._settings.name, chat_id=moved_to, hint="change the configuration")
-                self._chat_id = str(moved_to)
+                self._notes.put_note(self._moved_note, str(moved_to))
                 continue
             if answer.status == 400 and body is marked_up and "parse entities" in reply.description:
                 body = plain
@@ -136,6 +143,14 @@ class TelegramChannel:
             return RetryAt("not_ok")
         why = one_line(reply.description, 100)
         return by_status(answer, "" if self._settings.bot_token.reveal() in why else why)
+
+
+def _limits(bot_token: Secret, chat_id: str) -> tuple[RateLimit, ...]:
+    """One message per second in a chat, 20 per minute in a group, 30 per second of a bot: https://core.telegram.org/bots/faq"""
+    bot, chat = ("telegram", bot_token), ("telegram", bot_token, chat_id)
+    limits = (RateLimit(30, 1.0, bot), RateLimit(1, 1.0, chat))
+    is_person = chat_id.isdigit()  # a group's number is negative; behind a @name is a channel or a group
+    return limits if is_person else (*limits, RateLimit(20, 60.0, chat))
 
 
 def _not_telegram(answer: Answer) -> Outcome:
