@@ -13,7 +13,7 @@ from msgspec import structs
 
 from monitor.alerts.book import Book, by_gravity, heard
 from monitor.alerts.channels import CHANNELS
-from monitor.alerts.channels.base import Http
+from monitor.alerts.channels.http import Http
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.outbox import Outbox, OutboxStore, Waiting
 from monitor.alerts.own import StoreWatch, channel_key, of_channel

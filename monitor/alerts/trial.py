@@ -10,7 +10,8 @@ from typing import ClassVar
 from msgspec import Struct
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import Http, Sent
+from monitor.alerts.channels.base import Sent
+from monitor.alerts.channels.http import Http
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.message import Message, Notice, Reason
 from monitor.alerts.settings import AlertSettings

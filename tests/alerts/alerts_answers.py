@@ -14,7 +14,8 @@ from alerts_kit import T0, Answer, Clock, message
 from pydantic import TypeAdapter
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import Http, Outcome
+from monitor.alerts.channels.base import Outcome
+from monitor.alerts.channels.http import Http
 from monitor.alerts.message import Notice
 
 NOTICE = Notice(id="20261122T053424-7KQMZ.1", messages=(message(),))

@@ -11,7 +11,8 @@ from aiohttp import web
 from alerts_answers import NOTICE, PATHS, ROUTING_KEY, Notebook, http_date, says, send, slow_body, text
 from alerts_kit import Answer, Receiver, receiver
 
-from monitor.alerts.channels.base import BODY_BYTES_MAX, GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.channels.base import GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.channels.http import BODY_BYTES_MAX
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from alerts_kit import (
 from pydantic import TypeAdapter
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import Http, Sent
+from monitor.alerts.channels.base import Sent
+from monitor.alerts.channels.http import Http
 from monitor.alerts.channels.pagerduty import SUMMARY_CHARS_MAX
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import Notice, Reason

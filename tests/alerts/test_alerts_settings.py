@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import check_target, is_public, retry_after
+from monitor.alerts.channels.http import retry_after
+from monitor.alerts.channels.target import check_target, is_public
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.settings import AlertSettings
 from monitor.model.alerts import Level

@@ -20,8 +20,10 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, Sent, by_status, checked_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
 from monitor.alerts.channels.body import iso
+from monitor.alerts.channels.http import Http
+from monitor.alerts.channels.target import checked_target
 from monitor.alerts.message import Message, Notice, Reason
 from monitor.alerts.text import compose, one_line, page_link, runbook_link
 from monitor.model.alerts import Level
@@ -89,8 +91,7 @@ class AlertmanagerChannel:
         body = orjson.dumps([alert for message in notice.messages for alert in self._alerts(message)])
         for incident_id, severities in firing.items():  # before the answer: it may be lost after the acceptance
             self._fires[incident_id] = self._fires.get(incident_id, frozenset()) | severities
-        answer = await self._http.post(self._url, body, {"Idempotency-Key": notice.id, **self._headers})
-        outcome = by_status(answer) if isinstance(answer, Answer) else answer
+        outcome = by_status(await self._http.post(self._url, body, {"Idempotency-Key": notice.id, **self._headers}))
         if isinstance(outcome, Sent):
             self._fires |= firing
             for message in notice.messages:

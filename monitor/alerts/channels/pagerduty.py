@@ -23,8 +23,10 @@ import orjson
 from msgspec import Struct
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, Sent, by_status, check_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
 from monitor.alerts.channels.body import alert_body, iso
+from monitor.alerts.channels.http import Answer, Http, NoAnswer
+from monitor.alerts.channels.target import check_target
 from monitor.alerts.dialects import cut
 from monitor.alerts.message import Message, Notice, Reason, gravity
 from monitor.alerts.text import compose, one_line, page_link, runbook_link
@@ -159,10 +161,12 @@ class PagerDutyChannel:
     async def _post(self, event_id: str, event: dict[str, Any]) -> Outcome:
         body = orjson.dumps({"routing_key": self._settings.routing_key.reveal(), **event})
         answer = await self._http.post(self._settings.url, body, {"Idempotency-Key": event_id})
-        return by_status(answer, self._why(answer)) if isinstance(answer, Answer) else answer
+        return by_status(answer, self._why(answer))
 
-    def _why(self, answer: Answer) -> str:
+    def _why(self, answer: Answer | NoAnswer) -> str:
         """PagerDuty's own words, which name the field that it does not like."""
+        if isinstance(answer, NoAnswer):
+            return ""
         try:
             reply = _decode_reply(answer.body)
         except msgspec.DecodeError:

@@ -9,7 +9,9 @@ import orjson
 from pydantic import AfterValidator, Field
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, by_status, checked_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
+from monitor.alerts.channels.http import Answer, Http, NoAnswer
+from monitor.alerts.channels.target import checked_target
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose
 from monitor.model.secret import Secret
@@ -45,9 +47,11 @@ class SlackChannel:
         }
         url = self._settings.webhook_url.reveal()
         answer = await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice.id})
-        return by_status(answer, _code(answer)) if isinstance(answer, Answer) else answer
+        return by_status(answer, _code(answer))
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: Answer | NoAnswer) -> str:
+    if isinstance(answer, NoAnswer):
+        return ""
     text = answer.body[:64].decode("ascii", "replace").strip()
     return text if _CODE.fullmatch(text) else ""

@@ -12,20 +12,9 @@ from msgspec import Struct
 from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import (
-    RETRY_AFTER_S_MAX,
-    Answer,
-    ChannelBase,
-    GiveUp,
-    Http,
-    Notes,
-    Outcome,
-    RateLimit,
-    RetryAt,
-    Sent,
-    by_status,
-    check_target,
-)
+from monitor.alerts.channels.base import ChannelBase, Notes, Outcome, RateLimit, RetryAt, Sent, by_status
+from monitor.alerts.channels.http import RETRY_AFTER_S_MAX, Answer, Http, NoAnswer
+from monitor.alerts.channels.target import check_target
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose, one_line
 from monitor.model.secret import Secret
@@ -109,8 +98,8 @@ class TelegramChannel:
         body = marked_up
         for _ in range(3):  # as configured, then at most one move and one change of markup
             answer = await self._post(notice.id, body)
-            if not isinstance(answer, Answer):
-                return answer
+            if isinstance(answer, NoAnswer):
+                return by_status(answer)
             try:
                 reply = _decode_reply(answer.body)
             except msgspec.DecodeError:
@@ -126,7 +115,7 @@ class TelegramChannel:
             return self._judged(answer, reply)
         return RetryAt("chat_moved")
 
-    async def _post(self, notice_id: str, text: dict[str, str]) -> Answer | RetryAt | GiveUp:
+    async def _post(self, notice_id: str, text: dict[str, str]) -> Answer | NoAnswer:
         payload: dict[str, object] = {**text, "chat_id": self._chat_id, "link_preview_options": {"is_disabled": True}}
         if self._settings.message_thread_id is not None:
             payload["message_thread_id"] = self._settings.message_thread_id

@@ -33,8 +33,10 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import AfterValidator, Field, field_validator
 
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, by_status, checked_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
 from monitor.alerts.channels.body import alert_body
+from monitor.alerts.channels.http import Http
+from monitor.alerts.channels.target import checked_target
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose
 from monitor.model.secret import Secret
@@ -83,8 +85,7 @@ class WebhookChannel:
         if self._settings.bearer_token is not None:
             headers["Authorization"] = f"Bearer {self._settings.bearer_token.reveal()}"
         body = orjson.dumps(payload(notice, self._page_url))
-        answer = await self._http.post(self._settings.url.reveal(), body, headers)
-        return by_status(answer) if isinstance(answer, Answer) else answer
+        return by_status(await self._http.post(self._settings.url.reveal(), body, headers))
 
 
 def payload(notice: Notice, page_url: str) -> dict[str, Any]:
