@@ -185,6 +185,8 @@ class AlertDesk:
 
     async def run(self) -> None:
         """Sends until cancelled. What waited when the process ended goes out first."""
+        for channel in self._settings.channels:
+            log.info("alert_channel", channel=channel.name, kind=channel.kind, where=channel.where)
         async with AsyncExitStack() as stack:
             for http in self._https:
                 await stack.enter_async_context(http)

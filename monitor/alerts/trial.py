@@ -32,6 +32,7 @@ class TestResult(Struct, frozen=True):
 
     channel: str
     kind: str
+    where: str  # its address as it may be shown
     ok: bool
     refusal: str  # one line without any secret, such as "http_404: no_service"; "" if ok
     ms: int  # until its answer
@@ -85,7 +86,7 @@ async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettin
         outcome = await CHANNELS[channel.kind](channel, http, settings.page_url, _NoNotes()).send(notice)
     refusal = "" if isinstance(outcome, Sent) else outcome.reason
     ms = round((time.monotonic() - began_s) * 1000)
-    return TestResult(channel=channel.name, kind=channel.kind, ok=not refusal, refusal=refusal, ms=ms)
+    return TestResult(channel=channel.name, kind=channel.kind, where=channel.where, ok=not refusal, refusal=refusal, ms=ms)
 
 
 def _notice(at_ms: int) -> Notice:

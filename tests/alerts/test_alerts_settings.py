@@ -32,6 +32,29 @@ def test_what_is_right_is_taken() -> None:
     assert "canary" not in settings.model_dump_json()
 
 
+PAGERDUTY = {"kind": "pagerduty", "name": "call", "routing_key": "canary0123456789canary0123456789"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "where", "why"),
+    [
+        (
+            SLACK | {"webhook_url": "https://hooks.slack.com/services/T0/B0/canarycanary7Qz"},
+            "hooks.slack.com/…y7Qz",
+            "host and last 4",
+        ),
+        (SLACK | {"webhook_url": "https://hooks.example/canary"}, "hooks.example/…", "four of seven would be too many"),
+        (WEBHOOK | {"url": "https://user:canary@desk.example:8443/?key=canarycanary1234"}, "desk.example/…1234", "no password"),
+        (TELEGRAM, "chat -100123", "a chat without its token is of no use"),
+        (PAGERDUTY, "events.pagerduty.com/…6789", "which key it is"),
+        ({"kind": "alertmanager", "name": "site", "url": "https://canary@am.example"}, "am.example/…", "no user"),
+    ],
+)
+def test_where_a_channel_goes_is_shown_without_its_secret(channel: dict[str, Any], where: str, why: str) -> None:
+    (one,) = AlertSettings.model_validate({"channels": [channel]}).channels
+    assert one.where == where, why
+
+
 def test_every_kind_has_a_class() -> None:
     union = ChannelSettings.__origin__  # type: ignore[attr-defined]
     kinds = {one.model_fields["kind"].default for one in union.__args__}

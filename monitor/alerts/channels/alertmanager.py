@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
 from monitor.alerts.channels.body import iso
 from monitor.alerts.channels.http import Http
-from monitor.alerts.channels.target import checked_target
+from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Message, Notice, Reason
 from monitor.alerts.text import compose, one_line, page_link, runbook_link
 from monitor.model.alerts import Level
@@ -51,6 +51,10 @@ class AlertmanagerSettings(ChannelBase):
         float,
         Field(ge=1, le=1440, description="How long it keeps an alert firing without a word from us, in minutes; above resend_s"),
     ] = 15.0
+
+    @property
+    def where(self) -> str:
+        return shown(self.url)
 
     @field_validator("bearer_token", "password")
     @classmethod

@@ -77,6 +77,11 @@ class ChannelBase(BaseModel):
     ] = False
 
     @property
+    def where(self) -> str:
+        """Where it goes, as it may be shown: nothing that would let others send there."""
+        raise NotImplementedError
+
+    @property
     def wants_acknowledgements(self) -> bool:
         """Whether the channel is told when a person here acknowledges an incident that it heard of."""
         return False

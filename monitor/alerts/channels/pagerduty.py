@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -26,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
 from monitor.alerts.channels.body import alert_body, iso
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
-from monitor.alerts.channels.target import check_target
+from monitor.alerts.channels.target import check_target, shown
 from monitor.alerts.dialects import cut
 from monitor.alerts.message import Message, Notice, Reason, gravity
 from monitor.alerts.text import compose, one_line, page_link, runbook_link
@@ -47,6 +48,10 @@ class PagerDutySettings(ChannelBase):
     url: Annotated[str, Field(description="In the EU: https://events.eu.pagerduty.com/v2/enqueue")] = (
         "https://events.pagerduty.com/v2/enqueue"
     )
+
+    @property
+    def where(self) -> str:
+        return shown(self.routing_key, urlsplit(self.url).hostname or "")
 
     @property
     def wants_acknowledgements(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from monitor.alerts import dialects
 from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
-from monitor.alerts.channels.target import checked_target
+from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose
 from monitor.model.secret import Secret
@@ -24,6 +24,10 @@ class SlackSettings(ChannelBase):
 
     kind: Literal["slack"] = "slack"
     webhook_url: Annotated[Secret, AfterValidator(checked_target), Field(description="https://hooks.slack.com/services/…")]
+
+    @property
+    def where(self) -> str:
+        return shown(self.webhook_url)
 
 
 class SlackChannel:

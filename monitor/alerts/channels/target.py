@@ -18,6 +18,8 @@ from pydantic import ValidationInfo
 from monitor.model.secret import Secret
 
 _NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\.?", re.IGNORECASE)
+SHOWN_CHARS = 4
+SHOWN_FROM_CHARS = 16
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -51,6 +53,18 @@ def check_target(url: str, *, allow_insecure: bool) -> str:
     if not is_public(host):
         raise ValueError("is a private address; allow_insecure: true permits it")
     return url
+
+
+def shown(secret: Secret, host: str = "") -> str:
+    """A secret address as it may be shown, to tell it from others: its host, and the last four characters of a long rest.
+
+    host: of a secret that is no address itself.
+    """
+    rest = secret.reveal()
+    if not host:
+        parts = urlsplit(rest)
+        host, rest = parts.hostname or "", parts._replace(scheme="", netloc="").geturl()
+    return f"{host}/…{rest[-SHOWN_CHARS:] if len(rest) >= SHOWN_FROM_CHARS else ''}"
 
 
 def is_public(host: str) -> bool:

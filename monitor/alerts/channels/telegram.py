@@ -34,6 +34,10 @@ class TelegramSettings(ChannelBase):
     message_thread_id: Annotated[int | None, Field(gt=0, description="Topic of a forum group")] = None
     base_url: Annotated[str, Field(description="A Bot API server of your own, if you have one")] = "https://api.telegram.org"
 
+    @property
+    def where(self) -> str:
+        return f"chat {self.chat_id}"
+
     @field_validator("chat_id", mode="before")
     @classmethod
     def _chat(cls, value: object) -> object:

@@ -36,7 +36,7 @@ from pydantic import AfterValidator, Field, field_validator
 from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
 from monitor.alerts.channels.body import alert_body
 from monitor.alerts.channels.http import Http
-from monitor.alerts.channels.target import checked_target
+from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose
 from monitor.model.secret import Secret
@@ -56,6 +56,10 @@ class WebhookSettings(ChannelBase):
     bearer_token: Annotated[Secret | None, Field(description="Sent as Authorization: Bearer …")] = None
 
     acknowledgements: Annotated[bool, Field(description="Also post when somebody acknowledges, as reason acknowledged")] = False
+
+    @property
+    def where(self) -> str:
+        return shown(self.url)
 
     @property
     def wants_acknowledgements(self) -> bool:
