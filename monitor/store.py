@@ -91,7 +91,7 @@ class Store(Generic[I, M]):
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         patience_s: float = 2.0,
     ) -> None:
-        self.path = path
+        self._path = path
         self.problem = ""
         self._failing = False  # the last write, or the opening, was refused or did not end in time
         self._decode_incident = msgspec.json.Decoder(incident_type).decode
@@ -141,6 +141,11 @@ class Store(Generic[I, M]):
     def durable(self) -> bool:
         """All that was committed is on disk. May be so with a problem: the disk is full and the reserve was needed."""
         return self.path is not None and not (self._failing or self._dirty or self._writing)
+
+    @property
+    def path(self) -> Path | None:
+        """None: in memory."""
+        return self._path
 
     @property
     def incidents(self) -> Sequence[I]:

@@ -156,6 +156,10 @@ class AlertDesk:
         """How long a message is due, in seconds, that its sender does not even try to send."""
         return max((sender.stalled_s for sender in self._senders.values()), default=0.0)
 
+    def durable(self) -> bool | None:
+        """Whether open incidents and waiting messages would survive our death; None: they are not meant to."""
+        return None if self._store.path is None else not self._store.problem
+
     def alerts_total(self) -> dict[tuple[str, str], int]:
         """Crossings towards worse, and occurrences, since start, by (rule, level word)."""
         return dict(self._teller.crossings)

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct, structs
@@ -27,6 +28,8 @@ class OutboxStore(Protocol):
     def silences(self) -> Sequence[Silence]: ...
     @property
     def problem(self) -> str: ...
+    @property
+    def path(self) -> Path | None: ...
     async def commit(
         self,
         incidents: Iterable[IncidentRecord] = (),

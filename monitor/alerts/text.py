@@ -194,7 +194,9 @@ def page_link(page_url: str, incident: Incident) -> str:
     key = incident.key
     if not key.pool:
         return page_url
-    return f"{page_url.rstrip('/')}/#" + "/".join(quote(part, safe="") for part in (key.venue, key.account, key.pool))
+    return f"{page_url.rstrip('/')}/#" + "/".join(
+        quote(part, safe="", errors="replace") for part in (key.venue, key.account, key.pool)
+    )
 
 
 def runbook_link(page_url: str, rule: str = "") -> str:

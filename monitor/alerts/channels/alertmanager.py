@@ -131,7 +131,7 @@ class AlertmanagerChannel:
         if self._page_url:
             annotations["runbook_url"] = runbook_link(self._page_url, key.rule)
         alert = {
-            "labels": {name: one_line(value) for name, value in labels.items() if value},  # to it, an empty label is none
+            "labels": {name: line for name, value in labels.items() if (line := one_line(value))},  # to it, an empty one is none
             "annotations": annotations,
             "startsAt": iso(incident.opened_ms),
             "endsAt": iso(max(ends_ms, incident.opened_ms)),  # it refuses an end before the start
