@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
 from monitor.alerts.message import Notice
+from monitor.alerts.text import one_line
 from monitor.model.secret import Secret
 
+WHY_CHARS_MAX = 100
 # Without an answer, these do not get better by themselves.
 FINAL = {
     "private_address": "its name leads to a private address; allow_insecure: true permits it",
@@ -100,6 +102,11 @@ def by_status(answer: Answer | NoAnswer, why: str = "") -> Outcome:
     if answer.status in (408, 425, 429) or answer.status >= 500:
         return RetryAt(reason, answer.retry_after_s)
     return GiveUp(reason)
+
+
+def harmless(why: str, secret: Secret) -> str:
+    """A receiver's own words as they may be told: one short line, or "" if they repeat the secret."""
+    return "" if secret.reveal() in why else one_line(why, WHY_CHARS_MAX)
 
 
 class Notes(Protocol):

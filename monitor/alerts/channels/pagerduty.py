@@ -24,7 +24,7 @@ import orjson
 from msgspec import Struct
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status, harmless
 from monitor.alerts.channels.body import alert_body, iso
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
 from monitor.alerts.channels.target import check_target, shown
@@ -176,8 +176,7 @@ class PagerDutyChannel:
             reply = _decode_reply(answer.body)
         except msgspec.DecodeError:
             return ""
-        why = one_line("; ".join(reply.errors) or reply.message, 100)
-        return "" if self._settings.routing_key.reveal() in why else why
+        return harmless("; ".join(reply.errors) or reply.message, self._settings.routing_key)
 
 
 def _dedup_key(message: Message, call: int) -> str:

@@ -12,11 +12,11 @@ from msgspec import Struct
 from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import ChannelBase, Notes, Outcome, RateLimit, RetryAt, Sent, by_status
+from monitor.alerts.channels.base import ChannelBase, Notes, Outcome, RateLimit, RetryAt, Sent, by_status, harmless
 from monitor.alerts.channels.http import RETRY_AFTER_S_MAX, Answer, Http, NoAnswer
 from monitor.alerts.channels.target import check_target
 from monitor.alerts.message import Notice
-from monitor.alerts.text import compose, one_line
+from monitor.alerts.text import compose
 from monitor.model.secret import Secret
 
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,100}")  # it becomes part of a path
@@ -134,8 +134,7 @@ class TelegramChannel:
             return RetryAt(f"http_{answer.status}", min(wait_s, RETRY_AFTER_S_MAX))
         if answer.status // 100 == 2:
             return RetryAt("not_ok")
-        why = one_line(reply.description, 100)
-        return by_status(answer, "" if self._settings.bot_token.reveal() in why else why)
+        return by_status(answer, harmless(reply.description, self._settings.bot_token))
 
 
 def _limits(bot_token: Secret, chat_id: str) -> tuple[RateLimit, ...]:
