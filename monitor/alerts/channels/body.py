@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from monitor.alerts.message import Message
 from monitor.alerts.text import page_link, runbook_link
 from monitor.model.alerts import Acknowledgement
@@ -45,10 +47,8 @@ def alert_body(message: Message, page_url: str) -> dict[str, Any]:
         },
         "replaces": message.swallowed,
         "figures": None if message.figures is None else _figures(message.figures),
-        "causes": [{"what": cause.what, "amount": cause.amount, "unit": cause.unit} for cause in message.causes],
-        "levers": [
-            {"what": lever.what, "amount": lever.amount, "asset": lever.asset, "health": lever.health} for lever in message.levers
-        ],
+        "causes": [msgspec.to_builtins(cause) for cause in message.causes],
+        "levers": [msgspec.to_builtins(lever) for lever in message.levers],
         "page_url": page_link(page_url, incident) if page_url else "",
         "runbook_url": runbook_link(page_url, key.rule) if page_url else "",
     }
