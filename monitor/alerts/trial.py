@@ -18,7 +18,7 @@ from monitor.alerts.settings import AlertSettings
 from monitor.alerts.text import TEST_RULE
 from monitor.model.alerts import Incident, IncidentKey, Level
 
-SUMMARY = "a test of this channel: no account is in danger, nothing is to be done"
+SUMMARY = "a test of this channel: no account is in danger; where it stays open, end it by hand"
 
 
 class UnknownChannelError(ValueError):
