@@ -425,6 +425,19 @@ def _delivery(layout: Layout) -> None:
         6,
         (
             chart(
+                "Open incidents",
+                "Who looks after them; those that a silence matches are told when it ends, emergencies at once.",
+                "none",
+                ("sum by (state) (margin_incidents)", "{{state}}"),
+                ("margin_silences_active", "silences in force"),
+            ),
+            24,
+        ),
+    )
+    layout.line(
+        6,
+        (
+            chart(
                 "Heartbeats",
                 "Calls of the service outside, by result.",
                 "none",

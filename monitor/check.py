@@ -244,7 +244,9 @@ async def _channels(config: Config, *, send: bool) -> list[Finding]:
 def channel_finding(result: trial.TestResult) -> Finding:
     """What became of a test message."""
     verdict = Verdict.OK if result.ok else Verdict.FAIL
-    return Finding("channel", f"{result.channel} ({result.kind})", verdict, result.refusal or "delivered", result.ms)
+    return Finding(
+        "channel", f"{result.channel} ({result.kind})", verdict, result.refusal or f"delivered to {result.where}", result.ms
+    )
 
 
 # ------------------------------------------------------------------ for people and programs

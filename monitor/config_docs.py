@@ -58,6 +58,8 @@ _EXAMPLES: dict[str, Any] = {
     "channels.webhook.url": {"file": "secrets/pager_url"},
     "channels.alertmanager.name": "site",
     "channels.alertmanager.url": {"file": "secrets/site_url"},
+    "channels.pagerduty.name": "oncall",
+    "channels.pagerduty.routing_key": {"file": "secrets/oncall_routing_key"},
     "routes.channels": ["phone"],
 }
 

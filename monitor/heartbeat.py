@@ -4,19 +4,16 @@ It carries no word about the accounts; that it comes at all is the message.
 """
 
 import asyncio
-import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal, NoReturn
 
-import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct, field
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from monitor.alerts.channels.base import PrivateAddressError, checked_target, is_public
+from monitor.alerts.channels.http import Answer, Http
+from monitor.alerts.channels.target import checked_target
 from monitor.deadman import Reason
 from monitor.model.secret import Secret
 from monitor.model.streams import count
@@ -92,19 +89,23 @@ class Heartbeat:
 
     async def run(self) -> NoReturn:
         """Until cancelled."""
-        due_s = self._clock_s()
-        while True:
-            await asyncio.sleep(max(0.0, due_s - self._clock_s()))
-            try:
-                if self._is_withheld():
-                    wait_s = RECHECK_S
-                else:
-                    wait_s = self._settings.period_s if await self._beat() else min(RETRY_S, self._settings.period_s)
-            except Exception:
-                log.error("heartbeat_crashed", exc_info=True)
-                count(self.status.results, "crashed")
-                wait_s = self._settings.period_s
-            due_s = max(due_s + wait_s, self._clock_s())
+        insecure = self._settings.allow_insecure
+        async with Http(allow_insecure=insecure, connect_s=TIMEOUT_S, total_s=TIMEOUT_S, now_ms=self._now_ms) as http:
+            due_s = self._clock_s()
+            while True:
+                await asyncio.sleep(max(0.0, due_s - self._clock_s()))
+                due_s = max(due_s + await self._turn(http), self._clock_s())
+
+    async def _turn(self, http: Http) -> float:
+        """A call, or none. Returns the seconds until the next."""
+        try:
+            if self._is_withheld():
+                return RECHECK_S
+            return self._settings.period_s if await self._beat(http) else min(RETRY_S, self._settings.period_s)
+        except Exception:
+            log.error("heartbeat_crashed", exc_info=True)
+            count(self.status.results, "crashed")
+            return self._settings.period_s
 
     def _is_withheld(self) -> bool:
         reasons = self._unwell()
@@ -115,56 +116,13 @@ class Heartbeat:
             log.info("heartbeat_resumed")
         return bool(reasons)
 
-    async def _beat(self) -> bool:
-        result = await self._call()
-        count(self.status.results, result)
-        if result == "sent":
+    async def _beat(self, http: Http) -> bool:
+        answer = await http.request(self._settings.method, self._url.reveal(), None, {})
+        if isinstance(answer, Answer) and answer.accepted:
+            count(self.status.results, "sent")
             self.status.last_success_ms = self._now_ms()
             return True
-        log.warning("heartbeat_failed", reason=result)
+        reason = f"http_{answer.status}" if isinstance(answer, Answer) else answer.why
+        count(self.status.results, reason)
+        log.warning("heartbeat_failed", reason=reason)
         return False
-
-    async def _call(self) -> str:
-        """What became of one call. No word of it ever holds the address."""
-        resolver = None if self._settings.allow_insecure else _PublicOnly()
-        connector = aiohttp.TCPConnector(force_close=True, resolver=resolver)
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        headers = {"User-Agent": "margin-monitor"}
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
-                session.request(self._settings.method, self._url.reveal(), headers=headers, allow_redirects=False) as response,
-            ):
-                return "sent" if response.status // 100 == 2 else f"http_{response.status}"  # its body is left unread
-        except (aiohttp.ClientError, OSError, ValueError) as exc:  # ValueError: a host name that cannot be one
-            return _failure(exc)
-
-
-def _failure(exc: Exception) -> str:
-    if isinstance(getattr(exc, "os_error", exc.__cause__), PrivateAddressError):
-        return "private_address"
-    if isinstance(exc, TimeoutError):
-        return "timeout"
-    if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
-        return "tls_failed"
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        return "connect_failed"
-    if isinstance(exc, ValueError):
-        return "bad_url"
-    return "connection_lost"
-
-
-class _PublicOnly(AbstractResolver):
-    """Hands out the addresses that it judged, so that the connection goes to them and to no others."""
-
-    def __init__(self) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if not all(is_public(one["host"].partition("%")[0]) for one in found):
-            raise PrivateAddressError("private address")
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()

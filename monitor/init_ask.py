@@ -8,10 +8,11 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from monitor.alerts.channels.pagerduty import PagerDutySettings
 from monitor.alerts.channels.slack import SlackSettings
 from monitor.alerts.channels.telegram import TelegramSettings
 from monitor.config_model import ALIAS
-from monitor.init_config import Account, Channel
+from monitor.init_config import SECRET_KEYS, Account, Channel
 from monitor.model.secret import Secret
 
 VENUES = {"1": "binance_usdm", "2": "htx_coin_futures"}
@@ -31,21 +32,23 @@ def account(name: str, venue: str, api_key: Path | None, api_secret: Path | None
 
 
 def channels() -> list[Channel]:
-    """Slack and Telegram, each left out by an empty answer."""
+    """Slack, Telegram and PagerDuty, each left out by an empty answer."""
     found = []
-    url = _secret("Slack: incoming webhook URL (not shown, Enter: no Slack)", check=_accepts(SlackSettings, "webhook_url"))
-    if url is not None:
-        found.append(Channel("slack", "slack", "webhook_url", url))
-    token = _secret(
-        "Telegram: bot token of @BotFather (not shown, Enter: no Telegram)",
-        check=_accepts(TelegramSettings, "bot_token", chat_id="1"),
-    )
-    if token is not None:
-        chat = _asked(
-            "Telegram: chat id (a number, or @channelname)", "", check=lambda text: not _problem(TelegramSettings, chat_id=text)
-        )
-        found.append(Channel("telegram", "telegram", "bot_token", token, {"chat_id": chat}))
+    for kind, settings, question in (
+        ("slack", SlackSettings, "Slack: incoming webhook URL (not shown, Enter: no Slack)"),
+        ("telegram", TelegramSettings, "Telegram: bot token of @BotFather (not shown, Enter: no Telegram)"),
+        ("pagerduty", PagerDutySettings, "PagerDuty: integration key, Events API v2 (not shown, Enter: no PagerDuty)"),
+    ):
+        key = SECRET_KEYS[kind]
+        secret = _secret(question, check=_accepts(settings, key))
+        if secret is not None:
+            found.append(Channel(kind, kind, key, secret, {"chat_id": _chat()} if kind == "telegram" else {}))
     return found
+
+
+def _chat() -> str:
+    question = "Telegram: chat id (a number, or @channelname)"
+    return _asked(question, "", check=lambda text: not _problem(TelegramSettings, chat_id=text))
 
 
 def _asked(question: str, default: str, among: list[str] | None = None, check: Callable[[str], bool] = bool) -> str:
@@ -74,8 +77,8 @@ def _secret(question: str, check: Callable[[str], str] = lambda _: "") -> Path |
         typer.echo(f"  {problem}")  # never the answer itself
 
 
-def _accepts(settings: Any, key: str, **rest: str) -> Callable[[str], str]:
-    return lambda text: _problem(settings, **{key: text}, **rest)
+def _accepts(settings: Any, key: str) -> Callable[[str], str]:
+    return lambda text: _problem(settings, **{key: text})
 
 
 def _problem(settings: Any, **fields: str) -> str:

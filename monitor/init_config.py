@@ -38,6 +38,10 @@ class Account(Struct, frozen=True):
     api_secret: Path | Secret | None = None
 
 
+# By the kind of channel: the key of its one secret.
+SECRET_KEYS = {"slack": "webhook_url", "telegram": "bot_token", "pagerduty": "routing_key", "webhook": "url"}
+
+
 class Channel(Struct, frozen=True):
     """One alert channel: its plain settings, and its secret by the name of its key."""
 

@@ -79,6 +79,8 @@ class Readout:
             heartbeats=self.heartbeat.results,
             loop_lag_s=self._dead_man.probe.worst_lag_s,
             clock_offsets_ms=self._engine.clock_offsets_ms(),
+            silences=len(self._desk.silences()),
+            store_durable=self._desk.durable(),
         )
 
     def config_reloaded(self) -> tuple[bool, int]:

@@ -39,6 +39,7 @@ PUT = {
     " ON CONFLICT (id) DO UPDATE SET open = ?2, record = ?3",
     "outbox": "INSERT INTO outbox (id, record) VALUES (?1, ?3) ON CONFLICT (id) DO UPDATE SET record = ?3",
     "silences": "INSERT INTO silences (id, record) VALUES (?1, ?3) ON CONFLICT (id) DO UPDATE SET record = ?3",
+    "meta": "INSERT INTO meta (key, value) VALUES (?1, ?3) ON CONFLICT (key) DO UPDATE SET value = ?3",
 }
 DROP = {"outbox": "DELETE FROM outbox WHERE id = ?", "silences": "DELETE FROM silences WHERE id = ?"}
 PRUNE = "DELETE FROM incidents WHERE open = 0 AND id NOT IN (SELECT id FROM incidents WHERE open = 0 ORDER BY id DESC LIMIT ?)"
@@ -90,7 +91,7 @@ class Store(Generic[I, M]):
         synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
         patience_s: float = 2.0,
     ) -> None:
-        self.path = path
+        self._path = path
         self.problem = ""
         self._failing = False  # the last write, or the opening, was refused or did not end in time
         self._decode_incident = msgspec.json.Decoder(incident_type).decode
@@ -107,6 +108,7 @@ class Store(Generic[I, M]):
         self._notices: list[str] = []
         self._loaded: tuple[list[I], list[M]] = ([], [])
         self._silences: list[Silence] = []
+        self._notes: dict[str, str] = {}
         # Only the thread touches these:
         self._db: sqlite3.Connection | None = None
         self._writes = 0
@@ -141,6 +143,11 @@ class Store(Generic[I, M]):
         return self.path is not None and not (self._failing or self._dirty or self._writing)
 
     @property
+    def path(self) -> Path | None:
+        """None: in memory."""
+        return self._path
+
+    @property
     def incidents(self) -> Sequence[I]:
         """Open incidents as the file had them at the start."""
         return self._loaded[0]
@@ -154,6 +161,15 @@ class Store(Generic[I, M]):
     def silences(self) -> Sequence[Silence]:
         """Silences as the file had them at the start, ended ones included."""
         return self._silences
+
+    def note(self, key: str) -> str | None:
+        """What was put under this key, in this run or before."""
+        return self._notes.get(key)
+
+    def put_note(self, key: str, value: str) -> None:
+        """Known at once; on disk with the next commit."""
+        self._notes[key] = value
+        self._stage(("meta", key), _Row(value.encode()), keep=True)
 
     def take_notices(self) -> list[str]:
         """What happened once and its owner should be told, in plain words; each is given once."""
@@ -293,6 +309,9 @@ class Store(Generic[I, M]):
                 except msgspec.DecodeError:
                     unreadable += 1
         self._silences = silences
+        for key, value in db.execute("SELECT key, CAST(value AS BLOB) FROM meta"):
+            self._notes[key] = value.decode("utf-8", "replace")
+            self._alive["meta", key] = _Row(value)
         if unreadable:
             self._notices.append(f"{unreadable} records of the store could not be read and were left in it")
         return incidents, messages

@@ -125,9 +125,20 @@ def changed(incident: Incident, transition: Transition) -> Incident:
     )
 
 
-def told(incident: Incident, at_ms: int) -> Incident:
+def told(incident: Incident, at_ms: int, reason: Reason) -> Incident:
     """The incident once its present state is on its way. While UNKNOWN, receivers are told the last known level with it."""
-    return structs.replace(incident, notified_level=incident.known_level, notified_ms=at_ms, messages=incident.messages + 1)
+    return structs.replace(
+        incident,
+        notified_level=incident.known_level,
+        notified_ms=at_ms,
+        messages=incident.messages + 1,
+        calls=incident.calls + (reason in (Reason.FIRST, Reason.WORSE, Reason.UNKNOWN)),
+    )
+
+
+def unacknowledged(incident: Incident) -> Incident:
+    """The incident once its acknowledgement was taken back or ended: the next message calls afresh."""
+    return structs.replace(incident, acknowledged=None, calls=incident.calls + 1)
 
 
 def worst_value(worse: Worse, one: float | None, other: float | None) -> float | None:

@@ -9,6 +9,7 @@ from monitor.alerts.text import Text
 
 TELEGRAM_UNITS_MAX = 4096  # UTF-16 units after the markup is parsed
 SLACK_CHARS_MAX = 12_000  # Slack cuts at 40,000 and asks for 4,000; escapes make a text longer
+TAIL_LINES = 3
 GAP = "\u200b"  # invisible, parts the mark from its word
 _MENTION = re.compile(r"@(?=\S)")
 
@@ -29,14 +30,14 @@ def without_mentions(text: str) -> str:
 
 
 def fit(text: Text, units_max: int) -> Text:
-    """Leaves out lines from the end, but never the last two: the incident's id and the link."""
+    """Leaves out lines from the end, but never the last three: the incident's id and the links."""
     neutral = Text(without_mentions(text.title), tuple(without_mentions(line) for line in text.lines))
-    title = cut(neutral.title, units_max // 4)
+    title = cut(neutral.title, units_max // 5)
     room = units_max - units(title)
-    tail = [cut(line, units_max // 4) for line in neutral.lines[-2:]]
+    tail = [cut(line, units_max // 5) for line in neutral.lines[-TAIL_LINES:]]
     room -= sum(units(line) + 1 for line in tail)
     head: list[str] = []
-    for line in neutral.lines[:-2]:
+    for line in neutral.lines[:-TAIL_LINES]:
         room -= units(line) + 1
         if room < 2:
             head.append("…")

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     BETTER = "better"
     UNKNOWN = "unknown"
     REPEAT_DUE = "repeat"
+    ACKNOWLEDGED = "acknowledged"  # only to channels that ask for it
     RESOLVED = "resolved"
 
 
@@ -45,16 +46,18 @@ class Message(Struct, frozen=True, kw_only=True):
     @property
     def urgency(self) -> Level:
         """How badly it wants to be delivered; good news can wait, unless it is all that is left of bad news never told."""
-        own = Level.OK if self.reason is Reason.RESOLVED else gravity(self.incident.level)
+        good_news = self.reason in (Reason.RESOLVED, Reason.ACKNOWLEDGED)
+        own = Level.OK if good_news else gravity(self.incident.level)
         return max(own, self.swallowed_worst)
 
     def swallowing(self, older: Message) -> Message:
         """This message in the place of an older one that was never delivered: nothing that it said gets lost."""
-        worst = max(gravity(older.incident.level), older.swallowed_worst)
+        news = older.reason is not Reason.ACKNOWLEDGED
+        worst = max(gravity(older.incident.level) if news else Level.OK, older.swallowed_worst)
         return structs.replace(
             self,
             told_level=older.told_level,
-            swallowed=self.swallowed + older.swallowed + 1,
+            swallowed=self.swallowed + older.swallowed + news,
             swallowed_worst=max(self.swallowed_worst, worst),
             causes=self.causes or older.causes,
         )

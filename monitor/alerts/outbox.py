@@ -6,11 +6,12 @@ import asyncio
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct, structs
 
-from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, row_of
+from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.model.alerts import Silence
 
 SUMMARY_MESSAGES_MAX = 20  # as many as a Telegram message holds
@@ -27,6 +28,8 @@ class OutboxStore(Protocol):
     def silences(self) -> Sequence[Silence]: ...
     @property
     def problem(self) -> str: ...
+    @property
+    def path(self) -> Path | None: ...
     async def commit(
         self,
         incidents: Iterable[IncidentRecord] = (),
@@ -37,6 +40,8 @@ class OutboxStore(Protocol):
         drop_silences: Collection[str] = (),
     ) -> bool: ...
     def take_notices(self) -> list[str]: ...
+    def note(self, key: str) -> str | None: ...
+    def put_note(self, key: str, value: str) -> None: ...
 
 
 class Waiting(Struct):
@@ -217,6 +222,9 @@ class _Draft:
     def place(self, message: Message, channel: str, now_ms: int, routed: tuple[str, ...]) -> None:
         incident_id = message.incident.id
         since_ms = now_ms
+        if message.reason is Reason.ACKNOWLEDGED:  # says nothing of the danger: what waits must still be told, and first
+            self._add(row_of(Notice(id=message.id, messages=(message,)), channel, since_ms, routed))
+            return
         for older_id in sorted(self._of_incident.pop(incident_id, ())):
             older = self._rows.pop(older_id)
             self.put.pop(older_id, None)

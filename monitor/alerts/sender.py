@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from monitor.alerts.channels.base import Channel, GiveUp, Outcome, RetryAt, Sent
 from monitor.alerts.message import Notice
 from monitor.alerts.outbox import Change, Outbox, Waiting, attempted
+from monitor.alerts.pace import Paces
 from monitor.alerts.settings import DeliverySettings
 from monitor.model.alerts import ChannelStatus
 from monitor.model.streams import count
@@ -33,6 +33,7 @@ class Sender:
         self,
         status: ChannelStatus,
         channel: Channel,
+        paces: Paces,
         outbox: Outbox,
         delivery: DeliverySettings,
         *,
@@ -59,9 +60,7 @@ class Sender:
         self._failures = 0  # in a row
         self._hold_until_s = 0.0
         self._tried_s = -math.inf
-        self._attempts_s: dict[int, deque[float]] = {
-            index: deque(maxlen=limit.count) for index, limit in enumerate(channel.limits)
-        }
+        self._pace = paces.of(channel.limits)
 
     @property
     def stalled_s(self) -> float:
@@ -100,23 +99,19 @@ class Sender:
             one.in_flight = False
 
     async def _try(self, notice: Notice) -> Outcome:
+        while (wait_s := self._pace.wait_s) > 0:  # noqa: ASYNC110  another channel of the same bot was faster
+            await asyncio.sleep(wait_s)
         self._tried_s = self._clock_s()
-        for times_s in self._attempts_s.values():
-            times_s.append(self._tried_s)
         try:
-            return await self._channel.send(notice)
+            with self._pace.attempt():
+                return await self._channel.send(notice)
         except Exception as exc:
             log.error("alert_send_crashed", channel=self._name, notice=notice.id, exc_info=True)
             return GiveUp(f"internal error: {type(exc).__name__}")
 
     def _pause_s(self) -> float:
         """Seconds until the channel may be used again: what the receiver asked for, our back-off, its published limits."""
-        now_s = self._clock_s()
-        until_s = self._hold_until_s
-        for limit, times_s in zip(self._channel.limits, self._attempts_s.values(), strict=True):
-            if len(times_s) == limit.count:
-                until_s = max(until_s, times_s[0] + limit.per_s)
-        return max(until_s - now_s, 0.0)
+        return max(self._hold_until_s - self._clock_s(), self._pace.wait_s, 0.0)
 
     # -------------------------------------------------------------- receivers that forget
 

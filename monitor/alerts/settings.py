@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from monitor.alerts.channels import ChannelSettings
-from monitor.alerts.channels.base import check_target
+from monitor.alerts.channels.target import check_target
 from monitor.alerts.decide import RepeatPolicy
 from monitor.model.alerts import Level
 from monitor.model.misfit import misfit

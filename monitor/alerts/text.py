@@ -51,12 +51,12 @@ def _message(message: Message, page_url: str) -> Text:
             f" the worst of them {word(message.swallowed_worst)}"
         )
     lines += figure_lines(message.figures)
-    if message.reason is not Reason.RESOLVED:
+    if message.reason not in (Reason.RESOLVED, Reason.ACKNOWLEDGED):
         lines += [f"because: {_causes(message.causes)}"] if message.causes else []
         lines += [f"to do: {lever}" for lever in lever_lines(message.levers)]
     lines.append(f"incident {incident.id}, since {utc(incident.opened_ms)}")
     if page_url:
-        lines.append(page_link(page_url, incident))
+        lines += [page_link(page_url, incident), f"runbook: {runbook_link(page_url, incident.key.rule)}"]
     return Text(f"{marker(message)} {direction(message)}: {where(incident)}", tuple(lines))
 
 
@@ -65,7 +65,7 @@ def _summary(notice: Notice, page_url: str) -> Text:
     ranked = sorted(notice.messages, key=lambda message: (-message.urgency, message.at_ms))
     lines = [f"{utc(m.at_ms)} {marker(m)} {direction(m)}: {where(m.incident)}: {one_line(m.incident.summary)}" for m in ranked]
     if page_url:
-        lines.append(page_url)
+        lines += [page_url, f"runbook: {runbook_link(page_url)}"]
     return Text(f"[{word(notice.urgency).upper()}] {_count(len(ranked), 'alert')} that waited, in short", tuple(lines))
 
 
@@ -82,8 +82,17 @@ def marker(message: Message) -> str:
 def direction(message: Message) -> str:
     """Which way it went, against what the receiver was told before."""
     incident, before = message.incident, message.told_level
-    if message.reason is Reason.RESOLVED:
-        return f"over, was {word(before)}" if before > Level.OK else "over"
+    match message.reason:
+        case Reason.RESOLVED:
+            return f"over, was {word(before)}" if before > Level.OK else "over"
+        case Reason.ACKNOWLEDGED if incident.acknowledged is not None:
+            return f"acknowledged by {one_line(incident.acknowledged.author)}"
+        case _:
+            return _moved(message)
+
+
+def _moved(message: Message) -> str:
+    incident, before = message.incident, message.told_level
     if incident.level is Level.UNKNOWN:
         return "still unknown" if message.reason is Reason.REPEAT_DUE else "data missing"
     if message.momentary or before <= Level.OK:
@@ -105,6 +114,10 @@ def where(incident: Incident) -> str:
 
 def _event(message: Message) -> str:
     summary = one_line(message.incident.summary)
+    if message.reason is Reason.ACKNOWLEDGED and message.incident.acknowledged is not None:
+        until = f"no repeats until {utc(message.incident.acknowledged.until_ms)} unless it gets worse"
+        note = one_line(message.incident.acknowledged.note)
+        return f"{until}; {note}" if note else until
     if message.reason is Reason.REPEAT_DUE:
         return f"at {utc(message.incident.changed_ms)}: {summary}"
     return summary
@@ -181,7 +194,15 @@ def page_link(page_url: str, incident: Incident) -> str:
     key = incident.key
     if not key.pool:
         return page_url
-    return f"{page_url.rstrip('/')}/#" + "/".join(quote(part, safe="") for part in (key.venue, key.account, key.pool))
+    return f"{page_url.rstrip('/')}/#" + "/".join(
+        quote(part, safe="", errors="replace") for part in (key.venue, key.account, key.pool)
+    )
+
+
+def runbook_link(page_url: str, rule: str = "") -> str:
+    """What an alert of this rule means and what to do; without a rule: of all of them."""
+    page = f"{page_url.rstrip('/')}/runbook"
+    return f"{page}#{quote(rule, safe='')}" if rule else page
 
 
 # ------------------------------------------------------------------ words and numbers

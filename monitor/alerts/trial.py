@@ -10,14 +10,15 @@ from typing import ClassVar
 from msgspec import Struct
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import Http, Sent
+from monitor.alerts.channels.base import Sent
+from monitor.alerts.channels.http import Http
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.message import Message, Notice, Reason
 from monitor.alerts.settings import AlertSettings
 from monitor.alerts.text import TEST_RULE
 from monitor.model.alerts import Incident, IncidentKey, Level
 
-SUMMARY = "a test of this channel: no account is in danger, nothing is to be done"
+SUMMARY = "a test of this channel: no account is in danger; where it stays open, end it by hand"
 
 
 class UnknownChannelError(ValueError):
@@ -31,6 +32,7 @@ class TestResult(Struct, frozen=True):
 
     channel: str
     kind: str
+    where: str  # its address as it may be shown
     ok: bool
     refusal: str  # one line without any secret, such as "http_404: no_service"; "" if ok
     ms: int  # until its answer
@@ -63,6 +65,16 @@ async def test_alert(
 test_alert.__test__ = False  # type: ignore[attr-defined]
 
 
+class _NoNotes:
+    """Nothing was learned before, and what is learned now is the daemon's to learn again."""
+
+    def note(self, key: str) -> str | None:
+        return None
+
+    def put_note(self, key: str, value: str) -> None:
+        return
+
+
 async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettings, now_ms: Callable[[], int]) -> TestResult:
     began_s = time.monotonic()
     async with Http(
@@ -71,10 +83,10 @@ async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettin
         total_s=settings.delivery.total_s,
         now_ms=now_ms,
     ) as http:
-        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url).send(notice)
+        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url, _NoNotes()).send(notice)
     refusal = "" if isinstance(outcome, Sent) else outcome.reason
     ms = round((time.monotonic() - began_s) * 1000)
-    return TestResult(channel=channel.name, kind=channel.kind, ok=not refusal, refusal=refusal, ms=ms)
+    return TestResult(channel=channel.name, kind=channel.kind, where=channel.where, ok=not refusal, refusal=refusal, ms=ms)
 
 
 def _notice(at_ms: int) -> Notice:

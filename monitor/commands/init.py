@@ -26,6 +26,7 @@ def init(
     telegram_token_file: SecretFile = None,
     telegram_chat_id: Annotated[str, typer.Option(help="a number, or @channelname")] = "",
     webhook_url_file: SecretFile = None,
+    pagerduty_key_file: SecretFile = None,
     listen: Listen = "127.0.0.1:9877",
     exchange: Annotated[
         Path | None, typer.Option(metavar="FILE", help="first line of `margin-monitor sim`: watch that exchange instead")
@@ -40,7 +41,13 @@ def init(
     """
     from monitor import init_ask, init_config
 
-    channels = _channels(slack_url_file, telegram_token_file, telegram_chat_id, webhook_url_file)
+    files = {
+        "slack": slack_url_file,
+        "telegram": telegram_token_file,
+        "pagerduty": pagerduty_key_file,
+        "webhook": webhook_url_file,
+    }
+    channels = _channels(files, telegram_chat_id)
     try:
         if exchange is not None:
             line = _first_line(exchange)
@@ -63,17 +70,14 @@ def init(
     typer.echo(f"  margin-monitor run {output}")
 
 
-def _channels(slack: Path | None, telegram: Path | None, chat_id: str, webhook: Path | None) -> "tuple[Channel, ...]":
-    from monitor.init_config import Channel
+def _channels(files: dict[str, Path | None], chat_id: str) -> "tuple[Channel, ...]":
+    """files: of the secret, by the kind of channel."""
+    from monitor.init_config import SECRET_KEYS, Channel
 
-    if (telegram is None) != (not chat_id):
+    if (files["telegram"] is None) != (not chat_id):
         raise fail(USAGE, "Telegram needs --telegram-token-file and --telegram-chat-id, both")
-    given = (
-        Channel("slack", "slack", "webhook_url", slack) if slack else None,
-        Channel("telegram", "telegram", "bot_token", telegram, {"chat_id": chat_id}) if telegram else None,
-        Channel("webhook", "webhook", "url", webhook) if webhook else None,
-    )
-    return tuple(one for one in given if one is not None)
+    plain = {"telegram": {"chat_id": chat_id}}
+    return tuple(Channel(kind, kind, SECRET_KEYS[kind], file, plain.get(kind, {})) for kind, file in files.items() if file)
 
 
 def _first_line(path: Path) -> bytes:

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from monitor.metrics.series import Series, label_value, number_text
 from monitor.metrics.workings import Rates, Workings, usd_per_unit
+from monitor.model.alerts import Incident
 from monitor.model.figures import Array, PoolTable
 from monitor.model.view import View
 
@@ -166,6 +167,13 @@ class _Small(Collector):
     def _alerts(self) -> Iterator[Metric]:
         yield _counter("margin_alerts", "Crossings since start.", ("rule", "level"), self._view.alerts_total())
         channels = self._view.channels()
+        incidents = GaugeMetricFamily(
+            "margin_incidents", "Open incidents: unattended, acknowledged, or matched by a silence.", labels=("state",)
+        )
+        states = [_state(incident) for incident in self._view.incidents()]
+        for state in ("unattended", "acknowledged", "silenced"):
+            incidents.add_metric((state,), states.count(state))
+        yield incidents
         results = {(c.name, result): n for c in channels for result, n in c.results.items()}
         yield _counter("margin_notifications", "Attempts to send, by their result.", ("channel", "result"), results)
         pending = GaugeMetricFamily("margin_outbox_pending", "Messages that wait.", labels=("channel",))
@@ -201,6 +209,13 @@ class _Small(Collector):
                 "When a heartbeat last arrived.",
                 value=check.heartbeat_ms / 1000,
             )
+        yield GaugeMetricFamily("margin_silences_active", "Silences in force.", value=check.silences)
+        if check.store_durable is not None:
+            yield GaugeMetricFamily(
+                "margin_store_durable",
+                "1 while open incidents and waiting messages are safe on disk; no series where the state is kept in memory.",
+                value=int(check.store_durable),
+            )
         offsets = GaugeMetricFamily(
             "margin_clock_offset_seconds", "Clock of the venue minus ours, when last compared.", labels=("venue",)
         )
@@ -228,6 +243,12 @@ class _Small(Collector):
             "margin_config_last_reload_success_timestamp_seconds", "When the configuration was last loaded.", value=at_ms / 1000
         )
         yield InfoMetricFamily("margin_build", "Version.", {"version": self._version, "python": platform.python_version()})
+
+
+def _state(incident: Incident) -> str:
+    if incident.acknowledged is not None:
+        return "acknowledged"
+    return "silenced" if incident.silence_id else "unattended"
 
 
 def _counter(name: str, explanation: str, labels: Sequence[str], counts: Mapping[_Key, int]) -> CounterMetricFamily:

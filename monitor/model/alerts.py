@@ -131,6 +131,7 @@ class Incident(Struct, frozen=True, kw_only=True):
     notified_level: Level = Level.OK  # what the receivers were last told
     notified_ms: int = 0
     messages: int = 0
+    calls: int = 0  # how often somebody was to be woken afresh: what a pager was told of an earlier call quietens no later one
     closed_ms: int | None = None
     acknowledged: Acknowledgement | None = None
     silence_id: str = ""  # of the silence that matches it; filled in for readers, never kept
@@ -140,7 +141,7 @@ class ChannelStatus(Struct, kw_only=True):
     """One alert channel, for metrics and pages."""
 
     name: str
-    kind: str  # "slack", "telegram", "webhook", "alertmanager"
+    kind: str  # "slack", "telegram", "webhook", "alertmanager", "pagerduty"
     pending: int = 0
     oldest_ms: int | None = None  # created_ms of the oldest message that waits
     broken: str = ""  # why it takes no messages, until the next success

@@ -31,6 +31,8 @@ class SelfCheck(Struct, frozen=True, kw_only=True):
     heartbeats: dict[str, int]  # by result: "sent", "timeout", "http_500", …
     loop_lag_s: float  # worst of the last seconds
     clock_offsets_ms: dict[str, int]  # venue − ours, by venue
+    silences: int = 0  # in force
+    store_durable: bool | None = None  # whether the state is safe on disk; None: it is kept in memory by the owner's will
 
 
 class View(Protocol):

@@ -307,6 +307,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="store",
+        also=("MarginStateNotDurable",),
         group="monitor",
         title="The state on disk is at risk",
         means=(

@@ -1,31 +1,18 @@
-"""The table of channels and answers: what each answer of a receiver makes of a message."""
+"""What the channels send, and how they take answers that only one of them gives. The common ones: test_alerts_matrix.py."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from email.utils import format_datetime
-from typing import Any
 
 import pytest
 from aiohttp import web
-from alerts_kit import T0, Answer, Clock, Receiver, message, receiver
-from pydantic import TypeAdapter
+from alerts_answers import NOTICE, PATHS, ROUTING_KEY, Notebook, http_date, says, send, slow_body, text
+from alerts_kit import Answer, Receiver, receiver
 
-from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import BODY_BYTES_MAX, GiveUp, Http, Outcome, RetryAt, Sent
-from monitor.alerts.message import Notice
-
-NOTICE = Notice(id="20261122T053424-7KQMZ.1", messages=(message(),))
-TOTAL_S = 0.3
-PATHS = {
-    "slack": "/services/T1/B1/canary",
-    "telegram": "/bot123:canary/sendMessage",
-    "webhook": "/hook/canary",
-    "alertmanager": "/canary/api/v2/alerts",
-}
+from monitor.alerts.channels.base import GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.channels.http import BODY_BYTES_MAX
 
 
 @pytest.fixture
@@ -34,92 +21,25 @@ async def there() -> AsyncIterator[Receiver]:
         yield one
 
 
-def raw_settings(kind: str, base: str, **more: Any) -> dict[str, Any]:
-    specific = {
-        "slack": {"webhook_url": base + PATHS["slack"]},
-        "telegram": {"bot_token": "123:canary", "chat_id": "-100", "base_url": base},
-        "webhook": {"url": base + PATHS["webhook"]},
-        "alertmanager": {"url": base + "/canary/"},
-    }
-    return {"kind": kind, "name": kind, "allow_insecure": True, **specific[kind], **more}
-
-
-async def send(kind: str, base: str, **more: Any) -> Outcome:
-    channel_settings = TypeAdapter(ChannelSettings).validate_python(raw_settings(kind, base, **more))
-    insecure = channel_settings.allow_insecure
-    async with Http(allow_insecure=insecure, connect_s=TOTAL_S, total_s=TOTAL_S, now_ms=Clock()) as http:
-        return await CHANNELS[kind](channel_settings, http, "").send(NOTICE)
-
-
-# ------------------------------------------------------------------ answers
-
-
-def says(status: int, body: object = None, **headers: str) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.json_response(body if body is not None else {"ok": status == 200}, status=status, headers=headers)
-
-    return answer
-
-
-def text(status: int, body: str) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=status, text=body)
-
-    return answer
-
-
-async def never(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(30)
-    raise AssertionError("the client should have hung up")
-
-
-async def reset(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
-
-
-def slow_body(status: int) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(status=status)
-        await response.prepare(request)
-        while True:  # a byte at a time, for ever
-            await response.write(b" ")
-            await asyncio.sleep(0.01)
-
-    return answer
-
-
-def http_date(offset_s: int) -> str:
-    return format_datetime(datetime.fromtimestamp(T0 / 1000 + offset_s, UTC), usegmt=True)
-
-
-EVERY = ("slack", "telegram", "webhook", "alertmanager")
-QUIET = ("slack", "webhook", "alertmanager")  # their status says all
+EVERY = ("slack", "telegram", "webhook", "alertmanager", "pagerduty")
+QUIET = ("slack", "webhook", "alertmanager", "pagerduty")  # their status says all
 
 
 @pytest.mark.parametrize(
     ("kinds", "answer", "outcome", "why"),
     [
-        (EVERY, says(200), Sent(), "taken"),
         (QUIET, says(204), Sent(), "any 2xx is an acceptance"),
         (QUIET, text(200, "<html>"), Sent(), "their body says nothing more"),
         (("telegram",), text(200, "<html>log in"), RetryAt("not_telegram"), "a page in between is no acceptance"),
         (("telegram",), says(200, {"ok": False}), RetryAt("not_ok"), "Telegram says it in the body"),
         (EVERY, says(307, Location="/elsewhere"), GiveUp("http_307"), "redirects are not followed"),
-        (("slack",), text(400, "invalid_payload"), GiveUp("http_400: invalid_payload"), "Slack's own word is told"),
         (("slack",), text(404, "no /services/T1/B1/canary here"), GiveUp("http_404"), "a page may repeat the secret address"),
-        (("telegram",), says(400, {"ok": False, "description": "Bad Request: chat not found"}),
-         GiveUp("http_400: Bad Request: chat not found"), "Telegram says why"),
         (("telegram",), says(404, {"ok": False, "description": "no bot123:canary"}), GiveUp("http_404"), "not the token"),
-        (("webhook", "alertmanager"), says(400), GiveUp("http_400"), "our JSON will not change"),
+        (("pagerduty",), says(400, {"message": f"not {ROUTING_KEY}"}), GiveUp("http_400"), "not the key"),
+        (("pagerduty",), says(400, {"message": "invalid", "errors": ["Length of 'routing_key' is incorrect"]}),
+         GiveUp("http_400: Length of 'routing_key' is incorrect"), "PagerDuty names the field"),
+        (("pagerduty",), says(400, [1]), GiveUp("http_400"), "not PagerDuty's JSON"),
         (("telegram", "webhook", "alertmanager"), says(401, {"ok": False}), GiveUp("http_401"), "a wrong token stays wrong"),
-        (EVERY, says(403, {"ok": False}), GiveUp("http_403"), "blocked by the user, or the app was removed"),
-        (EVERY, text(404, ""), GiveUp("http_404"), "no such webhook or bot"),
-        (EVERY, text(410, ""), GiveUp("http_410"), "the channel is archived"),
-        (("slack",), text(410, "channel_is_archived"), GiveUp("http_410: channel_is_archived"), "Slack's own word is told"),
-        (EVERY, says(429, {"ok": False}), RetryAt("http_429"), "too many, no time said: our own back-off"),
-        (EVERY, says(429, {"ok": False}, **{"Retry-After": "7"}), RetryAt("http_429", 7.0), "seconds"),
         (EVERY, says(429, {"ok": False}, **{"Retry-After": http_date(90), "Date": http_date(0)}), RetryAt("http_429", 90.0),
          "a date, against the receiver's own clock"),
         (EVERY, says(429, {"ok": False}, **{"Retry-After": http_date(-90), "Date": http_date(0)}), RetryAt("http_429", 0.0),
@@ -128,14 +48,8 @@ QUIET = ("slack", "webhook", "alertmanager")  # their status says all
         (EVERY, says(429, {"ok": False}, **{"Retry-After": "999999999999"}), RetryAt("http_429", 3600.0), "not for ever"),
         (("telegram",), says(429, {"ok": False, "parameters": {"retry_after": 291}}), RetryAt("http_429", 291.0),
          "Telegram says it in the body"),
-        (EVERY, text(500, "<html>"), RetryAt("http_500"), "their trouble passes"),
-        (EVERY, text(503, "<html>"), RetryAt("http_503"), "maintenance"),
         (EVERY, says(503, {"ok": False}, **{"Retry-After": "30"}), RetryAt("http_503", 30.0), "maintenance with its end"),
         (EVERY, text(408, ""), RetryAt("http_408"), "the receiver's time-out, not a refusal"),
-        (EVERY, never, RetryAt("timeout"), "no answer"),
-        (EVERY, reset, RetryAt("connection_lost"), "the connection dies"),
-        (QUIET, slow_body(200), Sent(), "the status was the acceptance; the rest is not waited for"),
-        (("telegram",), slow_body(200), RetryAt("timeout"), "its acceptance is in the body that never ends"),
         (EVERY, slow_body(500), RetryAt("http_500"), "the status says enough"),
         (EVERY, slow_body(403), GiveUp("http_403"), "the status says enough"),
     ],
@@ -231,6 +145,20 @@ async def test_telegram_follows_a_chat_that_moved(there: Receiver) -> None:
     there.answers[PATHS["telegram"]] = moved
     assert await send("telegram", there.base) == Sent()
     assert [payload["chat_id"] for payload in there.at(PATHS["telegram"])] == ["-100", "-100777"]
+
+
+async def test_telegram_remembers_where_a_chat_moved_to(there: Receiver) -> None:
+    async def moved(request: web.Request) -> web.StreamResponse:
+        if (await request.json())["chat_id"] == "-100":
+            return web.json_response({"ok": False, "parameters": {"migrate_to_chat_id": -100777}}, status=400)
+        return web.json_response({"ok": True})
+
+    there.answers[PATHS["telegram"]] = moved
+    notes = Notebook()
+    assert await send("telegram", there.base, notes=notes) == Sent()
+    assert await send("telegram", there.base, notes=notes) == Sent(), "another process with the same notes"
+    assert await send("telegram", there.base, notes=notes, chat_id="-200") == Sent(), "another chat in the configuration"
+    assert [payload["chat_id"] for payload in there.at(PATHS["telegram"])] == ["-100", "-100777", "-100777", "-200"]
 
 
 async def test_telegram_that_moves_in_circles_ends(there: Receiver) -> None:

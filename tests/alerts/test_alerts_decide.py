@@ -249,7 +249,7 @@ def test_worst_value(worse: Worse, one: float | None, other: float | None, worst
 
 
 def test_unknown_keeps_what_was_known() -> None:
-    before = told(opened(crossing(CRITICAL, value=1.15), "X"), T0)
+    before = told(opened(crossing(CRITICAL, value=1.15), "X"), T0, Reason.FIRST)
     dark = changed(before, crossing(UNKNOWN, CRITICAL, T0 + 1, value=None))
     assert (dark.level, dark.known_level, dark.worst, dark.worst_value, dark.closed_ms) == (
         UNKNOWN,
@@ -258,7 +258,7 @@ def test_unknown_keeps_what_was_known() -> None:
         1.15,
         None,
     )
-    assert told(dark, T0 + 1).notified_level is CRITICAL
+    assert told(dark, T0 + 1, Reason.UNKNOWN).notified_level is CRITICAL
 
 
 class Histories(RuleBasedStateMachine):
@@ -292,7 +292,7 @@ class Histories(RuleBasedStateMachine):
         assert not (self.silenced and can_wait(reason, before.level)), "a silence was broken"
         assert not (reason is Reason.REPEAT_DUE and in_force(before.acknowledged, self.now_ms)), "an acknowledgement was broken"
         self.begins += before.messages == 0
-        self.record = structs.replace(self.record, incident=told(before, self.now_ms), held=None)
+        self.record = structs.replace(self.record, incident=told(before, self.now_ms, reason), held=None)
         self.told = OK if reason is Reason.RESOLVED else before.known_level
         self.told_blind = before.level is UNKNOWN
 
@@ -414,6 +414,6 @@ TestHistories = Histories.TestCase
 
 
 def test_what_was_only_unknown_does_not_end_as_if_all_had_been_well() -> None:
-    dark = told(opened(crossing(UNKNOWN), "X"), T0)
+    dark = told(opened(crossing(UNKNOWN), "X"), T0, Reason.UNKNOWN)
     assert changed(dark, crossing(OK, UNKNOWN, T0 + 1)).worst is UNKNOWN
     assert changed(dark, crossing(HIGH, UNKNOWN, T0 + 1)).worst is HIGH

@@ -405,11 +405,13 @@ async def test_a_full_disk_stops_no_alert_and_is_told(there: Receiver, tmp_path:
         await there.until(lambda: len(there.at("/w")) == 2)
         assert alerts(there, "/w")[1]["rule"] == "store"
         assert "no space left on device" in alerts(there, "/w")[1]["summary"]
+        assert one.durable() is False
         store.full = False
         now_s[0] += 11
         await one.tick(T0)
         assert await one.flush(5) == 0
         assert store.durable
+        assert one.durable() is True
     assert levels(there, "/w")[-1] == ("resolved", "ok")
     await store.close()
     again = await open_store(tmp_path / "state.db")

@@ -43,7 +43,8 @@ ANYTHING_OF_MAIN = IncidentKey("", "main", "", "")
 class Night:
     """One desk after the other on one store and one receiver, and a clock."""
 
-    def __init__(self, there: Receiver, path: Path) -> None:
+    def __init__(self, there: Receiver, path: Path, **channel: Any) -> None:
+        self.channel = webhook("w", there.base, **channel)
         self.there = there
         self.path = path
         self.clock = Clock()
@@ -53,7 +54,7 @@ class Night:
     async def life(self, **more: Any) -> AsyncIterator[AlertDesk]:
         """From a start to an end of the process."""
         store = await open_store(self.path)
-        self.desk = desk(settings(webhook("w", self.there.base), **more), store, self.clock, figures_of=lambda key: figures())
+        self.desk = desk(settings(self.channel, **more), store, self.clock, figures_of=lambda key: figures())
         try:
             async with running(self.desk):
                 yield self.desk
@@ -82,6 +83,12 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
         yield Night(there, tmp_path / "state.db")
 
 
+@pytest.fixture
+async def asking_night(tmp_path: Path) -> AsyncIterator[Night]:
+    async with receiver() as there:
+        yield Night(there, tmp_path / "state.db", acknowledgements=True)
+
+
 def only_id(one: AlertDesk) -> str:
     (incident,) = one.incidents()
     return incident.id
@@ -107,6 +114,33 @@ async def test_an_acknowledgement_stops_repeats_until_it_ends(night: Night) -> N
         assert one.incidents()[0].acknowledged is None
         await night.goes(OK, CRITICAL)
         assert (await night.heard())[-1] == ("resolved", "ok")
+
+
+async def test_who_asks_for_it_is_told_of_an_acknowledgement(asking_night: Night) -> None:
+    night = asking_night
+    async with night.life() as one:
+        await night.goes(CRITICAL, OK)
+        await one.acknowledge(only_id(one), author="ann", note="adding margin", minutes=60)
+        assert await one.flush(10) == 0
+        night.clock.ms += 1
+        await one.acknowledge(only_id(one), author="bob", note="", minutes=30)
+        assert await night.heard() == [("first", "critical"), ("acknowledged", "critical"), ("acknowledged", "critical")]
+    first, second = (body for body in night.there.at("/w")[1:])
+    assert first["text"].startswith(
+        "[CRITICAL] acknowledged by ann: main · USD · binance_usdm · health\n"
+        "no repeats until 2026-11-22T06:34:24Z unless it gets worse; adding margin\n"
+    )
+    assert first["alerts"][0]["incident"]["acknowledged"]["author"] == "ann"
+    assert second["alerts"][0]["incident"]["acknowledged"]["author"] == "bob"
+    assert len(set(night.there.ids("/w"))) == 3, "each a message of its own"
+
+
+async def test_who_heard_of_no_incident_hears_of_no_acknowledgement(asking_night: Night) -> None:
+    night = asking_night
+    async with night.life(routes=[{"channels": ["w"], "min_level": "critical"}]) as one:
+        await night.goes(HIGH, OK)
+        await one.acknowledge(only_id(one), author="ann", note="", minutes=60)
+        assert await night.heard() == []
 
 
 async def test_an_acknowledgement_dies_on_worsening_and_repeats_go_on(night: Night) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from monitor.alerts.channels.base import GiveUp, Outcome, RateLimit, RetryAt, Sent
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow
 from monitor.alerts.outbox import Outbox
+from monitor.alerts.pace import Paces
 from monitor.alerts.sender import Sender
 from monitor.alerts.settings import DeliverySettings
 from monitor.model.alerts import ChannelStatus, Level
@@ -58,6 +59,7 @@ def make(
     store: Store[IncidentRecord, OutboxRow],
     told: list[str],
     clock_s: Callable[[], float] | None = None,
+    paces: Paces | None = None,
     **delivery: float,
 ) -> tuple[Sender, Outbox]:
     clock_s = clock_s or asyncio.get_running_loop().time
@@ -72,6 +74,7 @@ def make(
     sender = Sender(
         ChannelStatus(name="c", kind="script"),
         channel,
+        paces or Paces(clock_s),
         outbox,
         DeliverySettings.model_validate(FAST | delivery),
         now_ms=lambda: T0,

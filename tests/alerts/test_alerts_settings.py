@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from monitor.alerts.channels import CHANNELS, ChannelSettings
-from monitor.alerts.channels.base import check_target, is_public, retry_after
+from monitor.alerts.channels.http import retry_after
+from monitor.alerts.channels.target import check_target, is_public
 from monitor.alerts.ids import IncidentIds
 from monitor.alerts.settings import AlertSettings
 from monitor.model.alerts import Level
@@ -29,6 +30,29 @@ def test_what_is_right_is_taken() -> None:
     assert [channel.kind for channel in settings.channels] == ["slack", "telegram", "webhook"]
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
+
+
+PAGERDUTY = {"kind": "pagerduty", "name": "call", "routing_key": "canary0123456789canary0123456789"}
+
+
+@pytest.mark.parametrize(
+    ("channel", "where", "why"),
+    [
+        (
+            SLACK | {"webhook_url": "https://hooks.slack.com/services/T0/B0/canarycanary7Qz"},
+            "hooks.slack.com/…y7Qz",
+            "host and last 4",
+        ),
+        (SLACK | {"webhook_url": "https://hooks.example/canary"}, "hooks.example/…", "four of seven would be too many"),
+        (WEBHOOK | {"url": "https://user:canary@desk.example:8443/?key=canarycanary1234"}, "desk.example/…1234", "no password"),
+        (TELEGRAM, "chat -100123", "a chat without its token is of no use"),
+        (PAGERDUTY, "events.pagerduty.com/…6789", "which key it is"),
+        ({"kind": "alertmanager", "name": "site", "url": "https://canary@am.example"}, "am.example/…", "no user"),
+    ],
+)
+def test_where_a_channel_goes_is_shown_without_its_secret(channel: dict[str, Any], where: str, why: str) -> None:
+    (one,) = AlertSettings.model_validate({"channels": [channel]}).channels
+    assert one.where == where, why
 
 
 def test_every_kind_has_a_class() -> None:

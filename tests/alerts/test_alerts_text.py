@@ -37,6 +37,7 @@ def test_the_whole_message() -> None:
         "to do: send 4,310.01 USDT or 0.047001 BTC to be back at health 1.50 (150 %)",
         "incident 20261122T053424-7KQMZ, since 2026-11-22T05:34:24Z",
         "https://desk.example/margin/#binance_usdm/main/USD",
+        "runbook: https://desk.example/margin/runbook#health",
     ]
 
 

@@ -23,12 +23,20 @@ RUN = CliRunner()
 KEY, SECRET = "canary-key-0123456789", "canary-secret-0123456789"
 SLACK = "https://hooks.slack.com/services/T0/B0/canary"
 TELEGRAM = "123456:" + "c" * 35
+PAGERDUTY = "canary" + "0" * 26
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name, text in {"k": KEY, "s": SECRET, "slack": SLACK, "telegram": TELEGRAM, "hook": "https://example.org/canary"}.items():
+    for name, text in {
+        "k": KEY,
+        "s": SECRET,
+        "slack": SLACK,
+        "telegram": TELEGRAM,
+        "hook": "https://example.org/canary",
+        "pd": PAGERDUTY,
+    }.items():
         secret(tmp_path / name, text)
     return tmp_path
 
@@ -51,7 +59,16 @@ def test_from_options(folder: Path) -> None:
     before = files(folder)
     code, out = init(
         *(*GIVEN, "--slack-url-file", "slack", "--telegram-token-file", "telegram", "--telegram-chat-id", "-100"),
-        *("--webhook-url-file", "hook", "--output", "etc/margin.yaml", "--listen", "127.0.0.1:9900"),
+        *(
+            "--webhook-url-file",
+            "hook",
+            "--pagerduty-key-file",
+            "pd",
+            "--output",
+            "etc/margin.yaml",
+            "--listen",
+            "127.0.0.1:9900",
+        ),
     )
     assert code == 0, out
     assert files(folder) - before == {"etc/margin.yaml", "etc/margin.schema.json"}, "the secrets have their files already"
@@ -59,7 +76,7 @@ def test_from_options(folder: Path) -> None:
     assert [(a.name, a.venue, a.api_key.reveal(), a.api_secret.reveal()) for a in config.accounts] == [
         ("coins", "htx_coin_futures", KEY, SECRET)
     ]
-    assert [channel.kind for channel in config.alerts.channels] == ["slack", "telegram", "webhook"]
+    assert [channel.kind for channel in config.alerts.channels] == ["slack", "telegram", "pagerduty", "webhook"]
     assert config.web.listen == "127.0.0.1:9900"
     assert config.alerts.page_url == "http://127.0.0.1:9900/"
     assert re.search(r"check etc/margin.yaml .*\n.*run etc/margin.yaml", out), "the next two commands"
@@ -69,26 +86,45 @@ def test_from_options(folder: Path) -> None:
 
 def test_from_answers(folder: Path) -> None:
     before = files(folder)
-    answers = ["3", "1", "a b", "main", KEY, SECRET, "http://nobody", SLACK, "no token", TELEGRAM, "here", "42", ""]
+    answers = [
+        "3",
+        "1",
+        "a b",
+        "main",
+        KEY,
+        SECRET,
+        "http://nobody",
+        SLACK,
+        "no token",
+        TELEGRAM,
+        "here",
+        "42",
+        "no key",
+        PAGERDUTY,
+        "",
+    ]
     code, out = init(answers="\n".join(answers))
     assert code == 0, out
     made = files(folder) - before
     assert made == {
         "config.yaml",
         "config.schema.json",
-        *(f"secrets/{name}" for name in ("main_api_key", "main_api_secret", "slack_webhook_url", "telegram_bot_token")),
+        *(
+            f"secrets/{name}"
+            for name in ("main_api_key", "main_api_secret", "slack_webhook_url", "telegram_bot_token", "pagerduty_routing_key")
+        ),
     }
     for path in (folder / "secrets").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE((folder / "secrets").stat().st_mode) == 0o700
     config = load(Path("config.yaml"), {})
     assert config.accounts[0].api_secret.reveal() == SECRET
-    assert [channel.name for channel in config.alerts.channels] == ["slack", "telegram"]
+    assert [channel.name for channel in config.alerts.channels] == ["slack", "telegram", "pagerduty"]
     assert out.count("that cannot be") == 3, "each wrong answer is asked again"
 
 
 def test_a_typed_path_is_the_file_and_nothing_typed_is_left_out(folder: Path) -> None:
-    code, out = init(answers=f"\n\n{folder}/nowhere\n{folder}/k\n./s\n\n\n")
+    code, out = init(answers=f"\n\n{folder}/nowhere\n{folder}/k\n./s\n\n\n\n")
     assert code == 0, out
     assert "there is no such file" in out
     config = load(Path("config.yaml"), {})
@@ -145,15 +181,15 @@ def test_refusals_leave_everything_as_it_was(folder: Path, args: list[str], says
 
 
 def test_what_is_there_is_not_written_over(folder: Path) -> None:
-    assert init(answers=f"1\nmain\n{KEY}\n{SECRET}\n\n\n")[0] == 0
+    assert init(answers=f"1\nmain\n{KEY}\n{SECRET}\n\n\n\n")[0] == 0
     (folder / "config.yaml").write_text("mine")
     before = {name: (folder / name).read_text() for name in files(folder)}
-    code, out = init(answers="1\nmain\nanother-key\nanother-secret\n\n\n")
+    code, out = init(answers="1\nmain\nanother-key\nanother-secret\n\n\n\n")
     assert code == 2
     assert "--force" in out
     assert "secrets/main_api_key" in out, "all that is in the way"
     assert {name: (folder / name).read_text() for name in files(folder)} == before
-    code, out = init("--force", answers="1\nmain\nanother-key\nanother-secret\n\n\n")
+    code, out = init("--force", answers="1\nmain\nanother-key\nanother-secret\n\n\n\n")
     assert code == 0, out
     assert load(folder / "config.yaml", {}).accounts[0].api_key.reveal() == "another-key"
 

@@ -24,6 +24,7 @@ SECRETS = {
     "phone_bot_token": "123456:" + "t" * 35,
     "pager_url": "https://pager.example.org/x",
     "site_url": "https://alertmanager.example.org",
+    "oncall_routing_key": "r" * 32,
 }
 
 

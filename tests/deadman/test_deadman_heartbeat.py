@@ -149,7 +149,7 @@ async def test_an_endless_answer_is_not_read() -> None:
         ("https://localhost:{port}/x", False, "private_address", "a public name that leads into our own network"),
         ("https://127.0.0.1:{port}/x", True, "tls_failed", "no fallback to plain text"),
         ("http://127.0.0.1:1/x", True, "connect_failed", "nobody listens"),
-        ("http://nobody.invalid/x", True, "connect_failed", "no such name"),
+        ("http://nobody.invalid/x", True, "name_not_resolved", "no such name"),
         (f"http://{'a' * 70}.example/x", True, "bad_url", "no name at all"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from conftest_e2e import running, until
 from faults_out_kit import Stage, crossing, exchange, logged, metric, metric_becomes, plunge, ready, recover, settings
 
-from monitor.alerts import desk
+from monitor.alerts import own
 from monitor.model.alerts import Level
 from monitor.store import RESERVE_BYTES
 
@@ -24,7 +24,7 @@ from monitor.store import RESERVE_BYTES
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store is tried again every second instead of every ten."""
-    monkeypatch.setattr(desk, "STORE_RETRY_EVERY_S", 1.0)
+    monkeypatch.setattr(own, "STORE_RETRY_EVERY_S", 1.0)
 
 
 class SmallDisk:

@@ -6,13 +6,14 @@ import math
 import platform
 
 import pytest
+from msgspec import structs
 from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from web.view_in_memory import NOW_MS, MemoryView, a_pool, a_position, an_asset, an_unknown_pool
 
 from monitor.metrics import ASSETS_MAX, Metrics
-from monitor.model.alerts import ChannelStatus
+from monitor.model.alerts import Acknowledgement, ChannelStatus, Incident, IncidentKey, Level
 from monitor.model.events import AssetRate
 from monitor.model.streams import Counters, StreamStatus
 from monitor.model.view import SelfCheck
@@ -53,6 +54,9 @@ ALL = MONEY | {
     "margin_heartbeat_withheld",
     "margin_heartbeats",
     "margin_heartbeat_last_success_timestamp_seconds",
+    "margin_incidents",
+    "margin_silences_active",
+    "margin_store_durable",
     "margin_clock_offset_seconds",
     "margin_loop_lag_seconds",
     "margin_tick_seconds",
@@ -90,6 +94,8 @@ def view() -> MemoryView:
         heartbeats={"sent": 40, "timeout": 2},
         loop_lag_s=0.012,
         clock_offsets_ms={"binance": -1_250},
+        silences=2,
+        store_durable=False,
     )
     return view
 
@@ -130,6 +136,22 @@ def test_openmetrics_says_the_same(view: MemoryView) -> None:
     for name in ALL - {"margin_build_info"}:
         if name.startswith("margin_"):
             assert [s[:3] for s in found[name].samples] == [s[:3] for s in plain[name].samples], name
+
+
+def test_who_looks_after_what_is_open(view: MemoryView) -> None:
+    def incident(number: int, acknowledged: bool = False, silence_id: str = "") -> Incident:
+        key = IncidentKey("binance", "main", "USD", "health", str(number))
+        by = Acknowledgement(author="ann", note="", at_ms=0, until_ms=1, level=Level.HIGH) if acknowledged else None
+        about = {"id": str(number), "key": key, "level": Level.HIGH, "worst": Level.HIGH, "summary": ""}
+        return Incident(**about, opened_ms=0, changed_ms=0, acknowledged=by, silence_id=silence_id)  # type: ignore[arg-type]
+
+    view.incident_rows = [incident(1), incident(2, True), incident(3, True, "S1"), incident(4, silence_id="S1")]
+    found = families(view)
+    assert values(found["margin_incidents"], "state") == {("unattended",): 1, ("acknowledged",): 2, ("silenced",): 1}
+    assert values(found["margin_silences_active"]) == {(): 2}
+    assert values(found["margin_store_durable"]) == {(): 0}
+    view.check = structs.replace(view.check, store_durable=None)
+    assert "margin_store_durable" not in families(view), "in memory by the owner's will: neither safe nor a fault"
 
 
 def test_how_the_monitor_itself_is(view: MemoryView) -> None:

@@ -5,7 +5,7 @@ sent again every `resend_s` with an `endsAt` ahead, and a change of severity end
 While data are missing the last known severity goes on firing beside severity `unknown`: missing data resolve nothing.
 
     labels        alertname (the rule, as MarginHealth), venue, account, pool, rule, subject, severity
-    annotations   summary, description (what a person would read on another channel), incident, acknowledged_by
+    annotations   summary, description (what a person would read on another channel), incident, acknowledged_by, runbook_url
     generatorURL  the pool on the status page
 
 Acknowledgements and silences of this program stop no alert there: Alertmanager has its own.
@@ -15,15 +15,17 @@ Source: https://prometheus.io/docs/alerting/latest/alerts_api/
 from __future__ import annotations
 
 from base64 import b64encode
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, Sent, by_status, checked_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, Sent, by_status
+from monitor.alerts.channels.body import iso
+from monitor.alerts.channels.http import Http
+from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Message, Notice, Reason
-from monitor.alerts.text import compose, one_line, page_link
+from monitor.alerts.text import compose, one_line, page_link, runbook_link
 from monitor.model.alerts import Level
 from monitor.model.secret import Secret
 
@@ -49,6 +51,10 @@ class AlertmanagerSettings(ChannelBase):
         float,
         Field(ge=1, le=1440, description="How long it keeps an alert firing without a word from us, in minutes; above resend_s"),
     ] = 15.0
+
+    @property
+    def where(self) -> str:
+        return shown(self.url)
 
     @field_validator("bearer_token", "password")
     @classmethod
@@ -89,8 +95,7 @@ class AlertmanagerChannel:
         body = orjson.dumps([alert for message in notice.messages for alert in self._alerts(message)])
         for incident_id, severities in firing.items():  # before the answer: it may be lost after the acceptance
             self._fires[incident_id] = self._fires.get(incident_id, frozenset()) | severities
-        answer = await self._http.post(self._url, body, {"Idempotency-Key": notice.id, **self._headers})
-        outcome = by_status(answer) if isinstance(answer, Answer) else answer
+        outcome = by_status(await self._http.post(self._url, body, {"Idempotency-Key": notice.id, **self._headers}))
         if isinstance(outcome, Sent):
             self._fires |= firing
             for message in notice.messages:
@@ -123,11 +128,13 @@ class AlertmanagerChannel:
         annotations = {"summary": incident.summary, "description": text.plain, "incident": incident.id}
         if incident.acknowledged is not None:
             annotations["acknowledged_by"] = incident.acknowledged.author
+        if self._page_url:
+            annotations["runbook_url"] = runbook_link(self._page_url, key.rule)
         alert = {
-            "labels": {name: one_line(value) for name, value in labels.items() if value},  # to it, an empty label is none
+            "labels": {name: line for name, value in labels.items() if (line := one_line(value))},  # to it, an empty one is none
             "annotations": annotations,
-            "startsAt": _iso(incident.opened_ms),
-            "endsAt": _iso(max(ends_ms, incident.opened_ms)),  # it refuses an end before the start
+            "startsAt": iso(incident.opened_ms),
+            "endsAt": iso(max(ends_ms, incident.opened_ms)),  # it refuses an end before the start
         }
         return alert | {"generatorURL": page_link(self._page_url, incident)} if self._page_url else alert
 
@@ -156,7 +163,3 @@ def _authorization(settings: AlertmanagerSettings) -> dict[str, str]:
         pair = f"{settings.username}:{settings.password.reveal()}".encode()
         return {"Authorization": f"Basic {b64encode(pair).decode()}"}
     return {}
-
-
-def _iso(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -9,7 +9,9 @@ import orjson
 from pydantic import AfterValidator, Field
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import Answer, ChannelBase, Http, Outcome, RateLimit, by_status, checked_target
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
+from monitor.alerts.channels.http import Answer, Http, NoAnswer
+from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Notice
 from monitor.alerts.text import compose
 from monitor.model.secret import Secret
@@ -23,17 +25,21 @@ class SlackSettings(ChannelBase):
     kind: Literal["slack"] = "slack"
     webhook_url: Annotated[Secret, AfterValidator(checked_target), Field(description="https://hooks.slack.com/services/…")]
 
+    @property
+    def where(self) -> str:
+        return shown(self.webhook_url)
+
 
 class SlackChannel:
     """Posts plain text. 410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back."""
 
-    limits = (RateLimit(1, 1.0),)
     refresh_s: float | None = None
 
     def __init__(self, settings: SlackSettings, http: Http, page_url: str) -> None:
         self._settings = settings
         self._http = http
         self._page_url = page_url
+        self.limits = (RateLimit(1, 1.0, ("slack", settings.webhook_url)),)
 
     async def send(self, notice: Notice) -> Outcome:
         payload = {
@@ -45,9 +51,11 @@ class SlackChannel:
         }
         url = self._settings.webhook_url.reveal()
         answer = await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice.id})
-        return by_status(answer, _code(answer)) if isinstance(answer, Answer) else answer
+        return by_status(answer, _code(answer))
 
 
-def _code(answer: Answer) -> str:
+def _code(answer: Answer | NoAnswer) -> str:
+    if isinstance(answer, NoAnswer):
+        return ""
     text = answer.body[:64].decode("ascii", "replace").strip()
     return text if _CODE.fullmatch(text) else ""

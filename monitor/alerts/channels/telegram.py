@@ -12,21 +12,11 @@ from msgspec import Struct
 from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import (
-    RETRY_AFTER_S_MAX,
-    Answer,
-    ChannelBase,
-    GiveUp,
-    Http,
-    Outcome,
-    RateLimit,
-    RetryAt,
-    Sent,
-    by_status,
-    check_target,
-)
+from monitor.alerts.channels.base import ChannelBase, Notes, Outcome, RateLimit, RetryAt, Sent, by_status, harmless
+from monitor.alerts.channels.http import RETRY_AFTER_S_MAX, Answer, Http, NoAnswer
+from monitor.alerts.channels.target import check_target
 from monitor.alerts.message import Notice
-from monitor.alerts.text import compose, one_line
+from monitor.alerts.text import compose
 from monitor.model.secret import Secret
 
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,100}")  # it becomes part of a path
@@ -43,6 +33,10 @@ class TelegramSettings(ChannelBase):
     chat_id: Annotated[str, Field(description="A number (negative: a group) or @channelname")]
     message_thread_id: Annotated[int | None, Field(gt=0, description="Topic of a forum group")] = None
     base_url: Annotated[str, Field(description="A Bot API server of your own, if you have one")] = "https://api.telegram.org"
+
+    @property
+    def where(self) -> str:
+        return f"chat {self.chat_id}"
 
     @field_validator("chat_id", mode="before")
     @classmethod
@@ -86,14 +80,20 @@ class TelegramChannel:
 
     refresh_s: float | None = None
 
-    def __init__(self, settings: TelegramSettings, http: Http, page_url: str) -> None:
+    def __init__(self, settings: TelegramSettings, http: Http, page_url: str, notes: Notes) -> None:
         self._settings = settings
         self._http = http
         self._page_url = page_url
-        self._chat_id = settings.chat_id
-        # https://core.telegram.org/bots/faq: one message per second in a chat, 20 per minute in a group
-        group = settings.chat_id.startswith("-")
-        self.limits = (RateLimit(1, 1.0), RateLimit(20, 60.0)) if group else (RateLimit(1, 1.0),)
+        self._notes = notes
+        self.limits = _limits(settings.bot_token, settings.chat_id)
+
+    @property
+    def _moved_note(self) -> str:
+        return f"telegram_chat_moved:{self._settings.chat_id}"  # another chat in the configuration is another matter
+
+    @property
+    def _chat_id(self) -> str:
+        return self._notes.note(self._moved_note) or self._settings.chat_id
 
     async def send(self, notice: Notice) -> Outcome:
         text = compose(notice, self._page_url)
@@ -102,8 +102,8 @@ class TelegramChannel:
         body = marked_up
         for _ in range(3):  # as configured, then at most one move and one change of markup
             answer = await self._post(notice.id, body)
-            if not isinstance(answer, Answer):
-                return answer
+            if isinstance(answer, NoAnswer):
+                return by_status(answer)
             try:
                 reply = _decode_reply(answer.body)
             except msgspec.DecodeError:
@@ -111,7 +111,7 @@ class TelegramChannel:
             moved_to = reply.parameters.migrate_to_chat_id
             if moved_to is not None and str(moved_to) != self._chat_id:
                 log.warning("telegram_chat_moved", channel=self._settings.name, chat_id=moved_to, hint="change the configuration")
-                self._chat_id = str(moved_to)
+                self._notes.put_note(self._moved_note, str(moved_to))
                 continue
             if answer.status == 400 and body is marked_up and "parse entities" in reply.description:
                 body = plain
@@ -119,7 +119,7 @@ class TelegramChannel:
             return self._judged(answer, reply)
         return RetryAt("chat_moved")
 
-    async def _post(self, notice_id: str, text: dict[str, str]) -> Answer | RetryAt | GiveUp:
+    async def _post(self, notice_id: str, text: dict[str, str]) -> Answer | NoAnswer:
         payload: dict[str, object] = {**text, "chat_id": self._chat_id, "link_preview_options": {"is_disabled": True}}
         if self._settings.message_thread_id is not None:
             payload["message_thread_id"] = self._settings.message_thread_id
@@ -134,8 +134,15 @@ class TelegramChannel:
             return RetryAt(f"http_{answer.status}", min(wait_s, RETRY_AFTER_S_MAX))
         if answer.status // 100 == 2:
             return RetryAt("not_ok")
-        why = one_line(reply.description, 100)
-        return by_status(answer, "" if self._settings.bot_token.reveal() in why else why)
+        return by_status(answer, harmless(reply.description, self._settings.bot_token))
+
+
+def _limits(bot_token: Secret, chat_id: str) -> tuple[RateLimit, ...]:
+    """One message per second in a chat, 20 per minute in a group, 30 per second of a bot: https://core.telegram.org/bots/faq"""
+    bot, chat = ("telegram", bot_token), ("telegram", bot_token, chat_id)
+    limits = (RateLimit(30, 1.0, bot), RateLimit(1, 1.0, chat))
+    is_person = chat_id.isdigit()  # a group's number is negative; behind a @name is a channel or a group
+    return limits if is_person else (*limits, RateLimit(20, 60.0, chat))
 
 
 def _not_telegram(answer: Answer) -> Outcome:
