@@ -43,25 +43,28 @@ class PoolSnapshot:
         as_of_ms = (
             self.now_ms - table.age_ms
         )  # a time stands still while nothing comes in, an age does not: fewer changes to send
+        self.level = table.level.astype(np.int8)  # astype copies
+        self.health = table.health.copy()
         columns = [*(getattr(table, name) for name in _FIGURES), as_of_ms, table.level]
         self._values: Array = np.array(columns, np.float64).reshape(len(columns), len(self.keys)).T.copy()
 
-    def changed_since(self, before: PoolSnapshot) -> list[int] | None:
-        """Rows that differ; None if the pools themselves are others, so that only the whole helps."""
+    def changed_since(self, before: PoolSnapshot) -> set[int] | None:
+        """Places that differ; None if the pools themselves are others, so that only the whole helps."""
         if self.keys != before.keys or self.units != before.units:
             return None
         now, then = self._values, before._values
         same = (now == then) | (np.isnan(now) & np.isnan(then))
-        rows: list[int] = np.flatnonzero(~same.all(axis=1)).tolist()
+        rows: set[int] = set(np.flatnonzero(~same.all(axis=1)).tolist())
         return rows
 
-    def pieces(self, rows: Sequence[int] | None = None) -> Iterator[bytes]:
-        """The elements of a JSON array in pieces, to be joined by commas. rows: None for all."""
-        wanted = range(len(self.keys)) if rows is None else rows
-        for start in range(0, len(wanted), ROWS_PER_PIECE):
-            some = wanted[start : start + ROWS_PER_PIECE]
-            values = self._values[some].tolist()
-            yield orjson.dumps([self._row(i, row) for i, row in zip(some, values, strict=True)])[1:-1]
+    def pieces(self) -> Iterator[bytes]:
+        """All pools as the elements of a JSON array in pieces, to be joined by commas."""
+        for start in range(0, len(self.keys), ROWS_PER_PIECE):
+            yield orjson.dumps(self.rows(range(start, min(start + ROWS_PER_PIECE, len(self.keys)))))[1:-1]
+
+    def rows(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Some of the pools, as the API shows them."""
+        return [self._row(i, row) for i, row in zip(places, self._values[places].tolist(), strict=True)]
 
     def _row(self, i: int, values: list[float]) -> dict[str, Any]:
         key = self.keys[i]
