@@ -17,6 +17,7 @@ from monitor.model.figures import Array, PoolFigures, PoolKey, PositionFigures
 from monitor.model.streams import StreamStatus
 from monitor.model.view import View
 
+JSON_UTF8 = "application/json; charset=utf-8"
 ROWS_PER_PIECE = 1000  # about 3 ms of work between two turns of the event loop
 
 _FIGURES = (
@@ -40,9 +41,8 @@ class PoolSnapshot:
         self.now_ms = view.now_ms()
         self.keys: list[PoolKey] = list(table.keys)
         self.units: list[str] = list(table.units)
-        as_of_ms = (
-            self.now_ms - table.age_ms
-        )  # a time stands still while nothing comes in, an age does not: fewer changes to send
+        # A time stands still while nothing comes in, an age does not: fewer changes to send.
+        as_of_ms = self.now_ms - table.age_ms
         self.level = table.level.astype(np.int8)  # astype copies
         self.health = table.health.copy()
         columns = [*(getattr(table, name) for name in _FIGURES), as_of_ms, table.level]
@@ -87,6 +87,10 @@ def json_object(parts: dict[str, bytes]) -> bytes:
 
 def json_array(elements: bytes) -> bytes:
     return b"[" + elements + b"]"
+
+
+def level_word(level: int) -> str:
+    return _LEVEL_WORDS[level]
 
 
 def pool_key(text: str) -> PoolKey | None:
