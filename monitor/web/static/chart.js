@@ -73,17 +73,25 @@ async function ask() {
 }
 
 function show(series) {
-  const times = series.health.map((_, i) => series.start_ms / 1000 + i * series.step_s);
+  const from = firstShown(series);
+  const times = series.health.map((_, i) => series.start_ms / 1000 + i * series.step_s).slice(from);
   const known = series.health.filter((value) => value !== null);
   write(byId("chart-note"), known.length ? "" : "Health is not known at any moment of " + WORDS[span] + ".");
   if (!plots.length) plots = [healthPlot(), equityPlot()];
-  plots[0].setData([times, series.health]);
-  plots[1].setData([times, series.equity, series.requirement]);
+  plots[0].setData([times, series.health.slice(from)]);
+  plots[1].setData([times, series.equity.slice(from), series.requirement.slice(from)]);
   const step = series.step_s === 1 ? "" : `, the worst of each ${series.step_s < 120 ? series.step_s + " s" : Math.round(series.step_s / 60) + " min"}`;
   const now = known.length ? known[known.length - 1].toFixed(3) : "unknown";
   const worst = known.length ? Math.min(...known).toFixed(3) : "unknown";
   boxes()[0].setAttribute("aria-label", `Health over ${WORDS[span]}${step}: now ${now}, worst ${worst}`);
   boxes()[1].setAttribute("aria-label", `Equity and maintenance margin over ${WORDS[span]}${step}, in ${unit}`);
+}
+
+/* A monitor that runs for five minutes has no hour to show: what is before its first sample is left out, but for a while. */
+function firstShown(series) {
+  const first = series.equity.findIndex((value) => value !== null);
+  const least = series.equity.length - Math.ceil(series.equity.length / 12);
+  return first < 0 ? 0 : Math.max(0, Math.min(first, least));
 }
 
 const boxes = () => [byId("chart-health"), byId("chart-equity")];
@@ -108,12 +116,12 @@ function clock(s, all) {
   return wide ? text.slice(5, 10) : all.length > 1 && all[1] - all[0] < 60 ? text.slice(11, 19) : text.slice(11, 16);
 }
 
-const time = { label: "UTC", value: (plot, s) => (s === null ? "–" : new Date(s * 1000).toISOString().slice(5, 19).replace("T", " ")) };
+const time = { label: "UTC", value: (plot, s) => (s === null ? "" : new Date(s * 1000).toISOString().slice(5, 19).replace("T", " ")) };
 const sync = { sync: { key: "pool" }, y: false, drag: { x: false, y: false } };
 
 function healthPlot() {
   const line = { label: "Health", stroke: colour("text"), width: 1.6, points: { show: false } };
-  line.value = (plot, value) => (value === null ? "unknown" : value.toFixed(3));
+  line.value = (plot, value, i, at) => (at === null ? "" : value === null ? "unknown" : value.toFixed(3));
   const range = (plot, low, high) => {
     const top = Math.max(limits.warning || 0, high ?? 0, 1);
     const bottom = Math.min(limits.liquidation ?? 1, low ?? 1);
@@ -129,7 +137,7 @@ function healthPlot() {
 }
 
 function equityPlot() {
-  const said = (plot, value) => (value === null ? "unknown" : plain(amount(value, unit)));
+  const said = (plot, value, i, at) => (at === null ? "" : value === null ? "unknown" : plain(amount(value, unit)));
   const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 5 });
   const line = (label, stroke, dash) => ({ label, stroke, dash, width: 1.6, value: said, points: { show: false } });
   return new uPlot(
@@ -158,6 +166,7 @@ function bands(plot) {
     if (to - from < 14 * devicePixelRatio) return;
     plot.ctx.fillStyle = colour("soft");
     plot.ctx.font = 10 * devicePixelRatio + "px system-ui, sans-serif";
+    plot.ctx.textAlign = "left";
     plot.ctx.textBaseline = "top";
     plot.ctx.fillText(level, left + 6, from + 3);
   });

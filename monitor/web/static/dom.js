@@ -86,7 +86,11 @@ export function fillTable(table, columns, rows, empty) {
   for (const { key, cells } of shown) {
     const line = table.lines.get(key) || element("tr");
     lines.set(key, line);
-    cells.forEach((cell, j) => writeCell(line.cells[j] || line.insertCell(), cell, rows.length > 0 && columns[j][1]));
+    cells.forEach((cell, j) => {
+      const td = line.cells[j] || line.insertCell();
+      td.dataset.label = columns[j][0];
+      writeCell(td, cell, rows.length > 0 && columns[j][1]);
+    });
     if (!rows.length) line.cells[0].colSpan = columns.length;
   }
   table.lines = lines;

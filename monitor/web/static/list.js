@@ -73,7 +73,7 @@ function add(key, figures) {
   });
   const link = element("a", "name", figures.account + " · " + figures.pool);
   link.href = addressOf(figures);
-  cells[1].append(link, element("span", "venue", figures.venue));
+  cells[1].append(link, element("small", "", figures.venue));
   row.addEventListener("click", (event) => {
     if (event.target !== link && !getSelection().toString()) link.click();
   });
