@@ -161,7 +161,7 @@ class Server:
         app.router.add_get("/metrics", self._scrape)
         app.router.add_get("/api/v1/status", self._status)
         app.router.add_get("/api/v1/alerts", self._alerts)
-        app.router.add_get("/api/v1/history", ChartPath(self._history).handle)
+        app.router.add_get("/api/v1/history", ChartPath(self._view, self._history).handle)
         app.router.add_get("/api/v1/events", events.handle)
         writable = token is not None or settings.host in LOOPBACK_NAMES
         DeskPaths(self._view, self._desk, writable=writable).add_to(app.router)
@@ -234,6 +234,7 @@ class Server:
         detail = pool_detail(figures, self._view.now_ms())
         detail["nearest"] = nearest_liquidation(figures)
         detail["levers"] = [structs.asdict(lever) for lever in self._view.levers(key)]
+        detail["history"] = self._history is not None
         detail["limits"] = self._view.health_limits(key)
         return await packed(request, orjson.dumps(detail), JSON_UTF8)
 

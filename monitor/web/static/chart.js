@@ -5,6 +5,10 @@ import { amount, plain } from "./words.js";
 
 const SPANS = [["1 h", 3600], ["6 h", 21600], ["1 d", 86400], ["7 d", 604800], ["30 d", 2592000]];
 const WORDS = { 3600: "the last hour", 21600: "the last 6 hours", 86400: "the last day", 604800: "the last 7 days", 2592000: "the last 30 days" };
+/* Health is a ratio: its way from 2 to 1 is drawn as long as that from 4 to 2, so that the ladder stays in sight. */
+const HEALTH_MIN = 0.5; // what is below, and a debt, is drawn here
+const MARKS = [0.5, 0.8, 1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000];
+const place = (health) => (health === null ? null : Math.log(Math.max(health, HEALTH_MIN)));
 const BANDS = ["warning", "high", "critical", "emergency", "liquidation"];
 
 let keyNow = () => "";
@@ -46,7 +50,9 @@ export function open() {
 export function refresh(figures) {
   limits = figures.limits;
   unit = figures.unit;
-  if (!asking && Date.now() - askedAt >= (span <= 3600 ? 2000 : 30000)) ask();
+  byId("pool-span").hidden = !figures.history;
+  if (!figures.history) write(byId("chart-note"), "No history is kept: history.enabled is false.");
+  else if (!asking && Date.now() - askedAt >= (span <= 3600 ? 2000 : 30000)) ask();
 }
 
 function again() {
@@ -78,7 +84,7 @@ function show(series) {
   const known = series.health.filter((value) => value !== null);
   write(byId("chart-note"), known.length ? "" : "Health is not known at any moment of " + WORDS[span] + ".");
   if (!plots.length) plots = [healthPlot(), equityPlot()];
-  plots[0].setData([times, series.health.slice(from)]);
+  plots[0].setData([times, series.health.slice(from).map(place)]);
   plots[1].setData([times, series.equity.slice(from), series.requirement.slice(from)]);
   const step = series.step_s === 1 ? "" : `, the worst of each ${series.step_s < 120 ? series.step_s + " s" : Math.round(series.step_s / 60) + " min"}`;
   const now = known.length ? known[known.length - 1].toFixed(3) : "unknown";
@@ -121,15 +127,16 @@ const sync = { sync: { key: "pool" }, y: false, drag: { x: false, y: false } };
 
 function healthPlot() {
   const line = { label: "Health", stroke: colour("text"), width: 1.6, points: { show: false } };
-  line.value = (plot, value, i, at) => (at === null ? "" : value === null ? "unknown" : value.toFixed(3));
+  line.value = (plot, value, i, at) => (at === null ? "" : value === null ? "unknown" : Math.exp(value).toFixed(3));
   const range = (plot, low, high) => {
-    const top = Math.max(limits.warning || 0, high ?? 0, 1);
-    const bottom = Math.min(limits.liquidation ?? 1, low ?? 1);
-    return [bottom - 0.04 * (top - bottom + 0.1), top + 0.06 * (top - bottom + 0.1)];
+    const top = Math.max(place(limits.warning || 1.2), high ?? 0);
+    return [Math.min(place(limits.liquidation || 1), low ?? 0) - 0.05, top + 0.05];
   };
+  const splits = (plot, axis, low, high) => MARKS.map(place).filter((value) => value >= low && value <= high);
+  const [across, up] = axes((plot, at) => at.map((value) => String(Number(Math.exp(value).toFixed(2)))));
   return new uPlot(
     {
-      ...sizeOf(byId("chart-health")), cursor: sync, axes: axes((plot, at) => at.map((value) => value.toFixed(2))),
+      ...sizeOf(byId("chart-health")), cursor: sync, axes: [across, { ...up, splits }],
       series: [time, line], scales: { y: { range } }, hooks: { drawClear: [bands] },
     },
     [[], []], byId("chart-health"),
@@ -155,12 +162,12 @@ function bands(plot) {
   const used = BANDS.filter((level) => limits[level] !== undefined);
   plot.ctx.save();
   used.forEach((level, i) => {
-    const below = i + 1 < used.length ? limits[used[i + 1]] : plot.scales.y.min;
-    const from = Math.max(top, plot.valToPos(limits[level], "y", true));
+    const below = i + 1 < used.length ? place(limits[used[i + 1]]) : plot.scales.y.min;
+    const from = Math.max(top, plot.valToPos(place(limits[level]), "y", true));
     const to = Math.min(top + height, plot.valToPos(below, "y", true));
     if (to <= from) return;
     plot.ctx.globalAlpha = 0.28;
-    plot.ctx.fillStyle = colour(level === "liquidation" ? "liquidation" : level);
+    plot.ctx.fillStyle = colour(level);
     plot.ctx.fillRect(left, from, width, to - from);
     plot.ctx.globalAlpha = 1;
     if (to - from < 14 * devicePixelRatio) return;

@@ -53,8 +53,9 @@ function openFromAddress(moveFocus) {
   chart.open(key);
   byId("pool").hidden = !key;
   if (!key) return;
-  const [venue, ...rest] = key.split("/");
-  byId("pool-title").replaceChildren(rest.join(" · "), element("span", "venue", venue));
+  const [venue, ...rest] = key.split("/"); // neither a venue nor a pool has a slash
+  const name = rest.pop();
+  byId("pool-title").replaceChildren(rest.join("/") + " · " + name, element("span", "venue", venue));
   for (const id of ["positions", "assets"]) byId(id).replaceChildren();
   for (const id of ["pool-level", "pool-figures", "pool-unknown", "pool-levers", "pool-why", "pool-facts"]) byId(id).replaceChildren();
   if (moveFocus) byId("pool-title").focus();
@@ -102,7 +103,7 @@ function show(f) {
     ...(f.guarantee ? [["Guarantee-asset ratio", share(f.guarantee_asset_ratio), "big", "↓ lower is worse, 0 % liquidates"]] : []),
     ["To liquidation", plain(toLiquidation(f)), "big",
       nearest ? `${nearest.symbol} from ${price(nearest.price)} to ${price(nearest.liquidation_price)}` : "no price alone liquidates"],
-    ["Oldest input", f.age_ms === null ? UNKNOWN : duration(f.age_ms), "big", f.level === "unknown" ? "too old or incomplete" : "ago"],
+    ["Oldest input", f.age_ms === null ? UNKNOWN : duration(f.age_ms), "big", f.level === "unknown" ? "old: too old, or incomplete" : "old"],
   ]);
   const reasons = [...f.unknown];
   if (!f.trusted) reasons.unshift("not trusted until the next reconciled snapshot of the account");
