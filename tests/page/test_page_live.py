@@ -140,7 +140,9 @@ async def test_the_history_is_drawn_and_unknown_is_a_gap(open_page: OpenPage, re
 
 
 @pytest.mark.parametrize("stop", [signal.SIGSTOP, signal.SIGKILL], ids=["hangs", "dies"])
-async def test_the_banner_within_six_seconds(open_page: OpenPage, tmp_path: Path, stop: signal.Signals, record_property: Any) -> None:
+async def test_the_banner_within_six_seconds(
+    open_page: OpenPage, tmp_path: Path, stop: signal.Signals, record_property: Any
+) -> None:
     """The daemon as a user starts it. A hang is the harder case: its socket stays open and says nothing."""
     async with SimExchange("calm", 7) as exchange:
         venue = exchange.first_line()["venues"]["binance_usdm"]

@@ -64,7 +64,9 @@ async def test_the_list(serve: Serve, open_page: OpenPage, view: MemoryView) -> 
     levels = ["liquidation", "emergency", "critical", "unknown", "high", "warning", "info", "ok", "ok"]
     assert [row[0] for row in cells] == levels, "worst first"
     by_name = {row[1].removesuffix("binance").split(" · ")[0]: row for row in cells}
-    assert by_name["near"][2:6] == ["1.004", "99.60\u00a0%", "−1.00\u00a0%BTCUSDT at 59,400", "12,000.00USD"], "not rounded to 1.00"
+    assert by_name["near"][2:6] == ["1.004", "99.60\u00a0%", "−1.00\u00a0%BTCUSDT at 59,400", "12,000.00USD"], (
+        "not rounded to 1.00"
+    )
     assert by_name["gone"][2:4] == ["−0.100", "∞"], "no equity left is not 'unknown'"
     assert by_name["flat"][2:5] == ["nothing at risk", "0.00\u00a0%", "none"]
     assert by_name["blind"][2:9] == ["unknown"] * 7
@@ -101,7 +103,7 @@ async def test_unknown_is_striped_and_never_green(serve: Serve, open_page: OpenP
     tab = await open_page(server.url)
     await tab.until(f"{ROWS} === 9")
     look = await tab.value(
-        "(() => { const row = [...document.querySelectorAll('#pools tr.pool')].find(row => row.cells[0].textContent === 'unknown');"
+        "(() => { const row = [...document.querySelectorAll('#pools tr.pool')].find(r => r.cells[0].textContent === 'unknown');"
         " const chip = row.querySelector('.level'); const style = getComputedStyle(chip);"
         " return [style.backgroundImage, style.color, getComputedStyle(row).backgroundImage]; })()"
     )
