@@ -33,6 +33,7 @@ KEPT_S = {SECONDS: 3600, MINUTES: 30 * 86_400}
 BRIDGED_S = 3  # a sample stands for the seconds since the one before if that is at most so long ago: ticks drift
 WAITING_MAX = 2  # blocks that wait for a slow disk; more are dropped
 DROPPED_PER_WRITE = 2  # old blocks deleted at a time: a clock that was wrong for a moment cannot empty the ring
+FREE_BYTES_MIN = 64 << 20  # on its disk: what is left then belongs to the store, which alerts need
 CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 SCHEMA = (
@@ -77,14 +78,23 @@ class _Filled(Struct, frozen=True):
 class HistoryRing:
     """`take` each second, `read` whenever; both from the event loop. Implements `model.series.History`.
 
-    path: None keeps the ring in memory. bytes_max: of the file; beyond it the oldest minutes go first.
+    path: None keeps the ring in memory. bytes_max: of the file; beyond it the oldest minutes go first. free_bytes_min: on the disk;
+    below it nothing is written.
     """
 
-    def __init__(self, path: Path | None, *, now_ms: Callable[[], int], bytes_max: int = 1000 << 20) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        now_ms: Callable[[], int],
+        bytes_max: int = 2000 << 20,
+        free_bytes_min: int = FREE_BYTES_MIN,
+    ) -> None:
         self.path = path
         self.problem = ""
         self._now_ms = now_ms
         self._bytes_max = bytes_max
+        self._free_bytes_min = free_bytes_min
         self._places: dict[PoolKey, int] = {}  # row in the rings, of every pool seen in this run
         self._keys: list[PoolKey] = []  # of the last table
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)  # their places
@@ -97,9 +107,16 @@ class HistoryRing:
         self._ids: dict[PoolKey, int] = {}  # in the file
 
     @classmethod
-    async def open(cls, path: Path | None, *, now_ms: Callable[[], int], bytes_max: int = 1000 << 20) -> HistoryRing:
+    async def open(
+        cls,
+        path: Path | None,
+        *,
+        now_ms: Callable[[], int],
+        bytes_max: int = 2000 << 20,
+        free_bytes_min: int = FREE_BYTES_MIN,
+    ) -> HistoryRing:
         """Does not raise on a bad disk or file: it goes on without, and `problem` says why."""
-        ring = cls(path, now_ms=now_ms, bytes_max=bytes_max)
+        ring = cls(path, now_ms=now_ms, bytes_max=bytes_max, free_bytes_min=free_bytes_min)
         await ring._in_thread(ring._connected)
         return ring
 
@@ -214,6 +231,7 @@ class HistoryRing:
 
     def _transact(self, filled: Sequence[_Filled]) -> None:
         db = self._connected()
+        self._check_room()
         with db:  # commits, or rolls back and raises
             db.execute("BEGIN IMMEDIATE")
             for one in filled:
@@ -278,9 +296,18 @@ class HistoryRing:
         assert self._db is not None
         return self._db
 
+    def _check_room(self) -> None:
+        if self.path is None:
+            return
+        disk = os.statvfs(self.path.parent)
+        if disk.f_bavail * disk.f_frsize < self._free_bytes_min:
+            raise OSError(f"less than {self._free_bytes_min >> 20} MB are free on its disk, which are left to the store")
+
     def _connect(self) -> None:
         if self.path is not None:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.exists():
+                self._check_room()
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite makes it readable for all
         db = self._db = sqlite3.connect(self.path or ":memory:", timeout=1.0, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")

@@ -18,7 +18,7 @@ from monitor.web.status import PoolSnapshot
 ROWS_DEFAULT, ROWS_MAX = 50, 200
 WORDS_MAX = 8
 SNAPSHOT_S = 0.05  # so long pages share one, unless `renew` says that there are new figures
-NEAREST_S = 0.5  # so long a liquidation price serves all pages; it takes 0.4 ms to work out
+NEAREST_S = 0.9  # so long a liquidation price serves all pages; it takes 0.4 ms to work out
 NEAREST_PER_TURN = 5  # worked out between two turns of the event loop
 
 # How bad, for the order of the page: unknown stands above what is known to be only high. By level + 1.
@@ -132,7 +132,7 @@ def nearest_liquidation(figures: PoolFigures) -> dict[str, Any] | None:
     if figures.level == Level.UNKNOWN:
         return None  # what is left of the figures is old
     found = [
-        (abs(math.log(position.liquidation_price / position.price)), i)
+        (round(abs(math.log(position.liquidation_price / position.price)), 9), i)  # the first of equals
         for i, position in enumerate(figures.positions)
         if position.price and position.liquidation_price and position.liquidation_price > 0
     ]

@@ -282,6 +282,22 @@ async def test_a_disk_that_refuses_hurts_nothing_else(tmp_path: Path) -> None:
     assert [entry["event"] for entry in logs].count("history_not_written") == 1, "told once"
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["a_file_is_there", "no_file_yet"])
+async def test_the_last_of_the_disk_is_left_to_the_store(tmp_path: Path, before: bool) -> None:
+    """A chart must never be the reason why an alert could not be kept."""
+    path = tmp_path / "history.sqlite3"
+    if before:
+        async with Watch(path) as watch:
+            await watch.see(61, steady)
+    async with Watch(path, free_bytes_min=1 << 60) as watch:
+        watch.now_s = START_S + 120
+        await watch.see(130, steady)
+        assert "are left to the store" in watch.ring.problem
+        known = np.count_nonzero(~np.isnan((await watch.read()).equity))
+        assert known == (61 if before else 0) + 10, "what was there is read, and the minute in memory"
+    assert [file.name for file in tmp_path.iterdir()] == (["history.sqlite3"] if before else [])
+
+
 async def test_a_disk_that_hangs_costs_blocks_and_no_time(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite3"
     async with Watch(path) as watch:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from page_kit import OpenPage, Tab
 from web.conftest import Serve
+from web.test_web_desk import DeskView
 from web.view_in_memory import HOSTILE, NOW_MS, MemoryView, a_pool, a_position, an_asset, an_incident, an_unknown_pool
 
-from monitor.model.alerts import ChannelStatus, Level, Lever
+from monitor.alerts.desk import AlertDesk
+from monitor.model.alerts import ChannelStatus, IncidentKey, Level, Lever
 from monitor.model.figures import PoolKey, PoolTable
 from monitor.model.secret import Secret
 from monitor.model.streams import StreamStatus
@@ -193,7 +195,7 @@ async def test_nothing_runs_out_of_a_phone(serve: Serve, open_page: OpenPage, vi
         await tab.until("document.getElementById('positions').rows.length === 3")
     assert await tab.value("document.documentElement.scrollWidth") <= 360
     labels = await tab.value("[...document.querySelectorAll('#pools td[data-label]')].slice(0, 2).map(td => td.dataset.label)")
-    assert labels == ["Health ↓ worse", "Margin ratio ↑ worse"], "without the header each figure names itself and its direction"
+    assert labels == ["Health ↓ worse", "Ratio ↑ worse"], "without the header each figure names itself and its direction"
 
 
 # For each text that stands on a colour of its own: colour and what is behind it, as the browser has them.
@@ -297,6 +299,37 @@ async def test_with_a_token(serve: Serve, client: aiohttp.ClientSession, open_pa
     await tab.until(f"{ROWS} === 9 && document.getElementById('positions').rows.length === 3")
     assert token not in await tab.page.content()
     assert tab.complaints == []
+
+
+async def test_acknowledging_and_silences_with_a_token(serve: Serve, open_page: OpenPage, desk: AlertDesk) -> None:
+    token = "canary-token-of-the-page"
+    await desk.silence(IncidentKey("", "", "", "stale", ""), author="bob", note="maintenance", minutes=30)
+    server = await serve(DeskView(desk), desk=desk, token=Secret(token))
+    tab = await open_page(server.url, http_credentials={"username": "me", "password": token})
+    await tab.page.get_by_role("button", name="Acknowledge: main USD health").click()
+    submit = tab.page.get_by_role("dialog").get_by_role("button", name="Acknowledge")
+    await tab.page.get_by_label("Your name").fill("\u202e")
+    await submit.click()
+    await tab.until("document.getElementById('ack-problem').textContent.includes('an author must be named')")
+    assert desk.incidents()[0].acknowledged is None
+    await tab.page.get_by_label("Your name").fill("ann")
+    await submit.click()
+    await tab.until("document.getElementById('incidents').textContent.includes('by ann')")
+    assert desk.incidents()[0].acknowledged is not None
+    await tab.page.get_by_role("button", name="End: the silence of rule stale").click()
+    await tab.until("document.getElementById('silences-part').hidden")
+    assert desk.silences() == []
+    refused = "Failed to load resource: the server responded with a status of 400 (Bad Request)"
+    assert tab.complaints == [refused], "only of the author that was no name"
+
+
+async def test_a_server_that_only_shows_says_so(serve: Serve, open_page: OpenPage, view: MemoryView) -> None:
+    server = await serve(view)
+    tab = await open_page(server.url)
+    await tab.page.get_by_role("button", name="Acknowledge: near USD health").click()
+    await tab.page.get_by_label("Your name").fill("ann")
+    await tab.page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+    await tab.until("document.getElementById('ack-problem').textContent.includes('this server only shows')")
 
 
 def ten_thousand(n: int = 10_000) -> MemoryView:

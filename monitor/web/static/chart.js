@@ -96,7 +96,7 @@ function show(series) {
 /* A monitor that runs for five minutes has no hour to show: what is before its first sample is left out, but for a while. */
 function firstShown(series) {
   const first = series.equity.findIndex((value) => value !== null);
-  const least = series.equity.length - Math.ceil(series.equity.length / 12);
+  const least = series.equity.length - Math.ceil(series.equity.length / 30);
   return first < 0 ? 0 : Math.max(0, Math.min(first, least));
 }
 

@@ -4,7 +4,7 @@ import { byId, element, inOrder, write, writeCell } from "./dom.js";
 import { RANK, UNKNOWN, ageOf, amount, health, ratio, toLiquidation } from "./words.js";
 
 export const ROWS = 50; // of one window
-const LABELS = ["", "", "Health ↓ worse", "Margin ratio ↑ worse", "To liquidation", "Equity", "Maintenance", "Available", "Age"];
+const LABELS = ["", "", "Health ↓ worse", "Ratio ↑ worse", "To liquidation", "Equity", "Maintenance", "Available", "Age"];
 
 const body = document.querySelector("#pools > tbody");
 const shown = new Map(); // "venue/account/pool" → { figures, row, cells, link }
