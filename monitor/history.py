@@ -78,8 +78,8 @@ class _Filled(Struct, frozen=True):
 class HistoryRing:
     """`take` each second, `read` whenever; both from the event loop. Implements `model.series.History`.
 
-    path: None keeps the ring in memory. bytes_max: of the file; beyond it the oldest minutes go first. free_bytes_min: on the disk;
-    below it nothing is written.
+    path: None keeps the ring in memory. bytes_max: of the file; beyond it the oldest minutes go first.
+    free_bytes_min: on the disk; below it nothing is written.
     """
 
     def __init__(
