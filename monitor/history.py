@@ -32,6 +32,7 @@ SECONDS, MINUTES = 1, 60  # the two steps, in s
 KEPT_S = {SECONDS: 3600, MINUTES: 30 * 86_400}
 BRIDGED_S = 3  # a sample stands for the seconds since the one before if that is at most so long ago: ticks drift
 WAITING_MAX = 2  # blocks that wait for a slow disk; more are dropped
+CLOSE_S_MAX = 5.0  # so long the end of the program waits for the disk
 DROPPED_PER_WRITE = 2  # old blocks deleted at a time: a clock that was wrong for a moment cannot empty the ring
 FREE_BYTES_MIN = 64 << 20  # on its disk: what is left then belongs to the store, which alerts need
 CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -176,12 +177,13 @@ class HistoryRing:
         self.problem = problem
 
     async def close(self) -> None:
-        """Writes what is left and closes the file."""
+        """Writes what is left and closes the file, or leaves it if the disk does not answer in time."""
         if self._rings[0].block >= 0:
             self._hand_over()
         if self._waiting:
-            await asyncio.wait(self._waiting)
-        await self._in_thread(self._disconnect)
+            await asyncio.wait(self._waiting, timeout=CLOSE_S_MAX)
+        if not self._waiting:
+            await self._in_thread(self._disconnect)
         self._thread.shutdown(wait=False)
 
     # -------------------------------------------------------------- reading
@@ -223,9 +225,9 @@ class HistoryRing:
     def _write(self, filled: Sequence[_Filled]) -> None:
         try:
             self._transact(filled)
-        except sqlite3.DatabaseError as problem:
-            self._disconnect()
-            if _code(problem) not in CORRUPT:
+        except Exception as problem:
+            self._disconnect()  # ids that were given and rolled back are forgotten with it
+            if not isinstance(problem, sqlite3.DatabaseError) or _code(problem) not in CORRUPT:
                 raise
             self._transact(filled)  # into a new file
 
@@ -371,9 +373,18 @@ def _packed(values: Block) -> Iterator[bytes]:
 
 
 def _unpacked(rows: Sequence[bytes]) -> Block:
-    whole = np.frombuffer(b"".join(zlib.decompress(row) for row in rows), np.uint8)
+    whole = np.frombuffer(b"".join(_planes(row) for row in rows), np.uint8)
     samples = np.ascontiguousarray(whole.reshape(len(rows), 4, -1).transpose(0, 2, 1)).view("<f4")
     return samples.reshape(len(rows), 2, SAMPLES)
+
+
+def _planes(row: bytes) -> bytes:
+    """A row that is no block of ours is a gap, not the end of the chart."""
+    try:
+        planes = zlib.decompress(row)
+    except zlib.error:
+        planes = b""
+    return planes if len(planes) == 2 * SAMPLES * 4 else zlib.decompress(next(_packed(_empty(1))))
 
 
 def _size(db: sqlite3.Connection) -> int:

@@ -266,6 +266,44 @@ async def test_a_corrupt_file_is_moved_aside(tmp_path: Path, damage: bytes | Non
         assert np.count_nonzero(~np.isnan((await last.read()).equity)) == 130, "the new file is a good one"
 
 
+@pytest.mark.parametrize("rubbish", [b"rubbish", b"", b"x\x9c\x03\x00\x00\x00\x00\x01"], ids=["no_zlib", "nothing", "too_short"])
+async def test_a_row_that_is_no_block_is_a_gap(tmp_path: Path, rubbish: bytes) -> None:
+    path = tmp_path / "history.sqlite3"
+    async with Watch(path) as watch:
+        await watch.see(150, steady)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE blocks SET data = ? WHERE step = 1 AND block = ?", (rubbish, START_S // 60 + 1))
+        db.execute("UPDATE blocks SET data = ? WHERE step = 60", (rubbish,))
+    db.close()
+    async with Watch(path) as again:
+        again.now_s = START_S + 150
+        await again.see(61, steady)
+        assert again.ring.problem == ""
+        assert np.count_nonzero(~np.isnan((await again.read()).equity)) == 60 + 30 + 61
+        assert np.count_nonzero(~np.isnan((await again.read(span_s=2 * HOUR)).equity)) == 2
+
+
+async def test_a_name_that_was_rolled_back_is_given_anew(tmp_path: Path) -> None:
+    """Otherwise its figures would be nobody's, or another pool's, after a restart."""
+    path = tmp_path / "history.sqlite3"
+    async with Watch(path) as watch:
+        await watch.see(61, lambda second: {MAIN: (8_000.0, 4_000.0)})
+        db = sqlite3.connect(path)
+        db.execute("CREATE TRIGGER refuse BEFORE INSERT ON blocks WHEN new.pool > 1 BEGIN SELECT RAISE(ABORT, 'refused'); END")
+        await watch.see(60, lambda second: {MAIN: (8_000.0, 4_000.0), OTHER: (0.75, 0.25)})
+        assert watch.ring.problem == "refused"
+        db.execute("DROP TRIGGER refuse")
+        db.close()
+        third = PoolKey("binance_usdm", "third", "USD")
+        await watch.see(60, lambda second: {third: (5.0, 1.0), OTHER: (0.75, 0.25)})
+        assert watch.ring.problem == ""
+    async with Watch(path) as again:
+        again.now_s = START_S + 181
+        for key, health in ((MAIN, 2.0), (OTHER, 3.0), (third, 5.0)):
+            told = (await again.read(key)).health
+            assert set(told[~np.isnan(told)].tolist()) == {health}, key
+
+
 async def test_a_disk_that_refuses_hurts_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a-file" / "history.sqlite3"
     (tmp_path / "a-file").write_text("no folder")

@@ -106,7 +106,9 @@ function show(f) {
     ["Oldest input", f.age_ms === null ? UNKNOWN : duration(f.age_ms), "big", f.level === "unknown" ? "old: too old, or incomplete" : "old"],
   ]);
   const reasons = [...f.unknown];
-  if (!f.trusted) reasons.unshift("not trusted until the next reconciled snapshot of the account");
+  if (!f.trusted && !reasons.some((why) => why.startsWith("not trusted"))) {
+    reasons.unshift("not trusted until the next reconciled snapshot of the account");
+  }
   const notable = f.level === "unknown" || !f.trusted ? reasons : [];
   fillList(byId("pool-unknown"), notable, () => element("li"), write);
   fillList(byId("pool-levers"), levers(f), () => element("li"), write);
