@@ -19,7 +19,7 @@ from monitor.deadman import DeadMan, LoopProbe, Reason
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.heartbeat import Heartbeat
-from monitor.history import HistoryRing
+from monitor.history.ring import HistoryRing
 from monitor.lease import Lease, StoreInUseError
 from monitor.metrics import Metrics
 from monitor.model.alerts import IncidentKey, Lever, Transition

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from structlog.testing import capture_logs
 
-from monitor.history import KEPT_S, MINUTES, SAMPLES, SECONDS, HistoryRing, _merged, _packed, _unpacked
+from monitor.history.blocks import SAMPLES, merged, packed, unpacked
+from monitor.history.file import KEPT_S, MINUTES, SECONDS
+from monitor.history.ring import HistoryRing
 from monitor.model.figures import PoolKey, PoolTable
 from monitor.model.series import Series
 
@@ -377,7 +379,7 @@ BLOCKS = arrays.arrays(np.float32, (3, 2, SAMPLES), elements=FLOATS)
 
 @given(BLOCKS)
 def test_packing_keeps_five_digits_and_every_gap(block: np.ndarray[Any, np.dtype[np.float32]]) -> None:
-    out = _unpacked(list(_packed(block)))
+    out = unpacked(list(packed(block)))
     assert (np.isnan(out) == np.isnan(block)).all()
     np.testing.assert_allclose(out, block, rtol=2e-5, atol=0)
 
@@ -393,7 +395,7 @@ PAIRS = st.lists(st.tuples(st.floats(-1e6, 1e6, width=32), st.floats(1, 1e6, wid
 def test_of_two_the_worse_is_kept_and_the_known_one(one: Any, other: Any, gaps: list[bool]) -> None:
     a, b = known(one), known(other)
     a[:, gaps] = np.nan
-    out = _merged(a, b)
+    out = merged(a, b)
     health = out[0].astype(np.float64) / out[1]
     worse = np.fmin(a[0].astype(np.float64) / a[1], b[0].astype(np.float64) / b[1])
     np.testing.assert_allclose(health, worse, rtol=1e-12)

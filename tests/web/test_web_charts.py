@@ -12,7 +12,7 @@ import pytest
 from web.conftest import Serve
 from web.view_in_memory import NOW_MS, MemoryView, a_pool, an_unknown_pool
 
-from monitor.history import HistoryRing
+from monitor.history.ring import HistoryRing
 
 PATH = "api/v1/history?pool=binance/main/USD"
 
