@@ -14,9 +14,12 @@ let lastEventAt = Date.now();
 let triedAt = Date.now();
 let connected = false;
 let missing = [];
+let silence = 0; // the timer that ends when it has lasted too long
 
 function receive(tick) {
   lastEventAt = Date.now();
+  clearTimeout(silence);
+  silence = setTimeout(tellState, SILENT_MS + 10);
   setClock(tick.now_ms);
   connected = true;
   if ("missing" in tick) missing = tick.missing;
