@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test test-faults test-kill soak lint bench dashboards lock clean
+.PHONY: install demo test test-faults test-kill soak lint bench dashboards lock screenshots clean
 
 install: $(STAMP)
 
@@ -50,6 +50,10 @@ dashboards: install
 lock:
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements-dev.lock
+
+# The README's pictures of the page, of the demo in a real Chromium.
+screenshots: install
+	$(BIN)/python tests/page/take_screenshots.py deploy/images
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis

@@ -19,6 +19,7 @@ from monitor.deadman import DeadMan, LoopProbe, Reason
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.heartbeat import Heartbeat
+from monitor.history.ring import HistoryRing
 from monitor.lease import Lease, StoreInUseError
 from monitor.metrics import Metrics
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
@@ -91,6 +92,7 @@ class Monitor:
         self.server: Server
         self.readout: Readout
         self.desk: AlertDesk
+        self.history: HistoryRing | None = None
         self.dead_man: DeadMan
         self.engine: Engine
 
@@ -143,16 +145,25 @@ class Monitor:
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
             await self.desk.handle(self.engine.abandoned(clock.now_ms()))
+            await self._open_history()
             return await self._watch(venues)
         finally:
+            if self.history is not None:
+                await self.history.close()
             await store.close()
+
+    async def _open_history(self) -> None:
+        settings = self.config.history
+        if settings.enabled:
+            path = settings.file(self.config.store.file())
+            self.history = await HistoryRing.open(path, now_ms=self.clock.now_ms, bytes_max=settings.size_mb_max << 20)
 
     async def _watch(self, venues: Sequence[Venue]) -> Ended:
         web = self.config.web
         settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
         shown = self.config.metrics
         metrics = Metrics(self.readout, version=__version__, amounts=shown.amounts, positions_max=shown.positions_max)
-        self.server = Server(self.readout, metrics, settings, reload=self._reload, desk=self.desk)
+        self.server = Server(self.readout, metrics, settings, reload=self._reload, desk=self.desk, history=self.history)
         await self.server.start()
         sending = asyncio.create_task(self.desk.run(), name="alerts")
         try:
@@ -214,6 +225,7 @@ class Monitor:
             self.readout.took(time.perf_counter() - began)
         if said:
             self._crossings.put_nowait(said)
+        self.server.wake()
 
     async def _decide(self) -> None:
         """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""
@@ -222,6 +234,7 @@ class Monitor:
             while not self._crossings.empty():
                 said += self._crossings.get_nowait()
             await self.desk.handle(said)
+            self.server.wake()
 
     async def _decide_all(self) -> None:
         """What was crossed in the last moment."""
@@ -233,6 +246,8 @@ class Monitor:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
             await self.desk.tick(self.clock.now_ms())
+            if self.history is not None:
+                self.history.take(self.engine.table(), self.clock.now_ms())
             self.dead_man.ticked()
 
     def _signs_of_life(self) -> "list[asyncio.Task[Any]]":

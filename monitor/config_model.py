@@ -137,6 +137,31 @@ class StoreConfig(_Section):
         return Path(self.path).expanduser() if self.path else state_folder(environ) / "margin-monitor.sqlite3"
 
 
+class HistoryConfig(_Section):
+    """Past figures for the charts of the page: each second of an hour, each minute of 30 days."""
+
+    enabled: bool = Field(True, description="false: keeps nothing, and the page shows no charts")
+    path: str | None = Field(
+        None,
+        min_length=1,
+        description="SQLite file, apart from the store so that it never delays an alert; null: beside the store's, with -history "
+        "in its name; nothing in it is needed for alerts",
+    )
+    size_mb_max: int = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        description="size of the file in MB, beyond it the oldest days go; a pool takes 0.12 MB, so the default holds 30 days of "
+        "10,000 pools",
+    )
+
+    def file(self, store: Path) -> Path | None:
+        """The file itself; None where the store keeps nothing either. store: the store's file."""
+        if self.path:
+            return Path(self.path).expanduser()
+        return None if str(store) == ":memory:" else store.with_name(f"{store.stem}-history{store.suffix}")
+
+
 class MetricsConfig(_Section):
     """What Prometheus may read."""
 
@@ -170,6 +195,7 @@ class Config(_Section):
     store: StoreConfig = Field(
         default_factory=StoreConfig, description="where open incidents and unsent messages survive a restart"
     )
+    history: HistoryConfig = Field(default_factory=HistoryConfig, description="past figures for the charts of the page")
     heartbeat: HeartbeatSettings = Field(
         default_factory=HeartbeatSettings, description="a sign of life for a service outside, which calls when it stays away"
     )

@@ -8,7 +8,7 @@ from monitor.clock import Clock
 from monitor.deadman import DeadMan, Reason
 from monitor.engine.engine import Engine
 from monitor.heartbeat import HeartbeatStatus
-from monitor.model.alerts import ChannelStatus, Incident
+from monitor.model.alerts import ChannelStatus, Incident, Lever
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
@@ -45,6 +45,12 @@ class Readout:
 
     def assets(self) -> AssetTable:
         return self._engine.assets()
+
+    def levers(self, key: PoolKey) -> Sequence[Lever]:
+        return self._engine.levers(key)
+
+    def health_limits(self, key: PoolKey) -> dict[str, float]:
+        return self._engine.health_limits(key)
 
     def rates(self) -> dict[str, list[AssetRate]]:
         return self._engine.rates()

@@ -17,6 +17,7 @@ ALLOWED = {
     "venues": {"model"},
     "alerts": {"model", "store"},  # the desk is handed a store; it knows its type
     "store": {"model"},
+    "history": {"model"},
     "metrics": {"model"},
     "web": {"model"},
     "sim": set(),

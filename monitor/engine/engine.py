@@ -90,6 +90,12 @@ class Engine:
         found = self._row(key)
         return found[0].levers(found[1]) if found else ()
 
+    def health_limits(self, key: PoolKey) -> dict[str, float]:
+        """The ladder of the pool's account, limit by the word of its level, mildest first; empty where it is not judged."""
+        scheme = self._schemes.get(key.venue)
+        rules = scheme.rules.get(key.account) if scheme else None
+        return {level.word: limit for level, limit in rules.health.ladder} if rules and rules.health.enabled else {}
+
     def rates(self) -> dict[str, list[AssetRate]]:
         """The last collateral rates by venue."""
         return {name: list(scheme.market.last_rates.values()) for name, scheme in self._schemes.items()}

@@ -61,9 +61,11 @@ class JointExplainer:
 
     def unit(self, pool: int) -> str:
         """What the pool's amounts are in: USD for joint margin, else its margin asset."""
-        slots, _ = self._rows(pool)
         name = self._book.pool_keys[pool].pool
-        return name if not len(slots) or self._book.slots.rate_row[slots[0]] != UNIT else self._book.slot_assets[slots[0]]
+        if not self._book.pools.isolated[pool]:
+            return name
+        slots, _ = self._rows(pool)
+        return self._book.slot_assets[slots[0]] if len(slots) else name
 
     def _rows(self, pool: int) -> tuple[Rows, Rows]:
         """(slots, legs that are open) of a pool."""

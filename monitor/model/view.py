@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Silence
+from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Lever, Silence
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
@@ -47,6 +47,12 @@ class View(Protocol):
         """All open legs, with their liquidation prices: 40 ms for 10,000 of them, so not at each tick."""
 
     def assets(self) -> AssetTable: ...
+
+    def levers(self, key: PoolKey) -> Sequence[Lever]:
+        """What to do now, with the amount; nothing for a pool that is safe or not there."""
+
+    def health_limits(self, key: PoolKey) -> dict[str, float]:
+        """The ladder of the pool's rule on health: limit by level word, mildest first."""
 
     def rates(self) -> dict[str, list[AssetRate]]:
         """Collateral rates by venue."""

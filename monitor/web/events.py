@@ -1,70 +1,93 @@
 """Server-sent events: what the page lives on.
 
-Each client is told everything at first, then at most once per interval what has changed since its own last event. So a slow
-client costs itself a lower rate and nobody else anything; one that takes nothing at all is dropped. A `tick` is sent even
-when nothing changed: the page must be able to tell a quiet market from a dead monitor.
+Each client is told its window of the pools at first, then what has changed since its own last event: at once when there are
+new figures, but not more often than the interval. So a slow client costs itself a lower rate and nobody else anything; one
+that takes nothing at all is dropped. A `tick` is sent at least once a second, even when nothing changed: the page must be
+able to tell a quiet market from a dead monitor.
 """
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import orjson
 import structlog
 from aiohttp import hdrs, web
 
 from monitor.model.streams import StreamStatus
 from monitor.model.view import View
-from monitor.web.answers import gathered, problem
-from monitor.web.status import PoolSnapshot, channel_rows, incident_rows, json_array, json_object, stream_rows
+from monitor.web.answers import problem
+from monitor.web.pools import PoolReader, Wanted, Window, pool_name
+from monitor.web.status import PoolSnapshot, channel_rows, incident_rows, json_object, level_word, stream_rows
 
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "text/event-stream"
 STREAMS_MAX = 100  # per tick, those that are down first; /api/v1/status has all
 INCIDENTS_MAX = 200  # per tick, the worst; /api/v1/alerts has all
+MOVED_MAX = 20  # per tick, for a screen reader; the window shows what they became
+QUIET_S = 1.0  # between two ticks at most
 
 
 class EventFeed:
-    """The handler of `/api/v1/events`.
+    """The handler of `/api/v1/events?rows=50&from=0&q=words`.
 
-    interval_s: between two events of one client. send_timeout_s: how long a client may take nothing. clients_max: then 503.
+    interval_s: between two events of one client, at least. send_timeout_s: how long a client may take nothing.
+    clients_max: beyond it 503.
     """
 
-    def __init__(self, view: View, *, interval_s: float = 1.0, send_timeout_s: float = 10.0, clients_max: int = 32) -> None:
+    def __init__(
+        self, view: View, pools: PoolReader, *, interval_s: float = 0.2, send_timeout_s: float = 10.0, clients_max: int = 32
+    ) -> None:
         self._view = view
+        self._pools = pools
         self._interval_s = interval_s
         self._send_timeout_s = send_timeout_s
         self._clients_max = clients_max
-        self._closing = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._news = asyncio.Event()
         self.clients = 0
+
+    def wake(self) -> None:
+        """There are new figures. Cheap, and may be called at any rate."""
+        self._pools.renew()
+        if self.clients:
+            news, self._news = self._news, asyncio.Event()
+            news.set()
 
     def close(self) -> None:
         """Lets all clients go."""
-        self._closing.set()
+        self._closed.set()
+        self._news.set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            wanted = Wanted.of(request.query)
+        except ValueError:
+            return problem(400, "not a window of the pools", "?rows=50&from=0&q=words")
         if request.method == hdrs.METH_HEAD:
             return web.Response(content_type=CONTENT_TYPE)
-        if self.clients >= self._clients_max or self._closing.is_set():
+        if self.clients >= self._clients_max or self._closed.is_set():
             return problem(503, "too many pages are open", "close some of them")
         self.clients += 1
         try:
-            return await self._serve(request)
+            return await self._serve(request, _Client(self._view, self._pools, wanted))
         finally:
             self.clients -= 1
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, client: "_Client") -> web.StreamResponse:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CONTENT_TYPE, "X-Accel-Buffering": "no"})
-        client = _Client(self._view)
         try:
             await response.prepare(request)
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write(b": ticks of margin-monitor\nretry: 2000\n\n")
-            while not self._closing.is_set():
+            while not self._closed.is_set():
+                news = self._news  # taken before the figures are read: what comes while they are sent is not missed
                 tick = await client.tick()
                 async with asyncio.timeout(self._send_timeout_s):
                     await response.write(b"event: tick\ndata: %s\n\n" % tick)
-                await self._pause()
+                await self._pause(news)
         except ConnectionError:
             pass  # the page was closed
         except TimeoutError:
@@ -75,47 +98,68 @@ class EventFeed:
             _abort(request)  # a stream that has begun cannot end in a 500; the page sees the break and says so
         return response
 
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._interval_s):
-                await self._closing.wait()
-        except TimeoutError:
-            pass
+    async def _pause(self, news: asyncio.Event) -> None:
+        """The interval, then until there are news, but not longer than a second in all."""
+        await _set_within(self._closed, self._interval_s)
+        await _set_within(news, max(QUIET_S - self._interval_s, 0.0))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 class _Client:
     """What one client was told last."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, pools: PoolReader, wanted: Wanted) -> None:
         self._view = view
-        self._pools: PoolSnapshot | None = None
+        self._pools = pools
+        self._wanted = wanted
+        self._snapshot: PoolSnapshot | None = None
+        self._shown: set[int] = set()
         self._parts: dict[str, bytes] = {}
 
     async def tick(self) -> bytes:
-        view = self._view
-        pools = PoolSnapshot(view)
-        rows = None if self._pools is None else pools.changed_since(self._pools)
-        self._pools = pools
-        streams, incidents, missing = view.streams(), view.incidents(), view.missing()
-        parts = {
-            "missing": orjson.dumps(missing),
-            "streams": orjson.dumps(stream_rows(_down_first(streams)[:STREAMS_MAX])),
-            "streams_total": b"%d" % len(streams),
-            "streams_up": b"%d" % sum(stream.up for stream in streams),
-            "incidents": orjson.dumps(incident_rows(incidents[:INCIDENTS_MAX])),
-            "incidents_total": b"%d" % len(incidents),
-            "channels": orjson.dumps(channel_rows(view.channels())),
-        }
+        snapshot = self._pools.snapshot()
+        window = self._pools.window(snapshot, self._wanted)
+        changed = None if self._snapshot is None else snapshot.changed_since(self._snapshot)
+        moved = [] if changed is None or self._snapshot is None else _moved(self._snapshot, snapshot)
+        told = set() if changed is None else self._shown - changed
+        self._snapshot, self._shown = snapshot, set(window.places)
+        rows = await self._pools.rows(snapshot, [place for place in window.places if place not in told])
+        parts = self._states(snapshot, window)
         news = {name: text for name, text in parts.items() if self._parts.get(name) != text}
         self._parts = parts
-        return json_object(
-            {
-                "now_ms": b"%d" % pools.now_ms,
-                "all": b"true" if rows is None else b"false",  # true: a pool that is not among these is gone
-                "pools": json_array(await gathered(pools.pieces(rows), b",")),
-                **news,
-            }
-        )
+        if moved:
+            news["moved"] = orjson.dumps(moved)
+        return json_object({"now_ms": b"%d" % snapshot.now_ms, "pools": orjson.dumps(rows), **news})
+
+    def _states(self, snapshot: PoolSnapshot, window: Window) -> dict[str, bytes]:
+        view = self._view
+        streams, incidents = view.streams(), view.incidents()
+        states: dict[str, Any] = {
+            **window.summary(),
+            "order": [pool_name(snapshot.keys[place]) for place in window.places],
+            "missing": view.missing(),
+            "streams": stream_rows(_down_first(streams)[:STREAMS_MAX]),
+            "streams_total": len(streams),
+            "streams_up": sum(stream.up for stream in streams),
+            "incidents": incident_rows(incidents[:INCIDENTS_MAX]),
+            "incidents_total": len(incidents),
+            "channels": channel_rows(view.channels()),
+        }
+        return {name: orjson.dumps(state) for name, state in states.items()}
+
+
+def _moved(before: PoolSnapshot, now: PoolSnapshot) -> list[list[str]]:
+    """[pool, level before, level now] of those whose level is another one, the worst first."""
+    places = np.flatnonzero(before.level != now.level)
+    worst = places[np.argsort(-now.level[places], kind="stable")][:MOVED_MAX].tolist()
+    return [[pool_name(now.keys[i]), level_word(before.level[i]), level_word(now.level[i])] for i in worst]
 
 
 def _abort(request: web.Request) -> None:

@@ -7,15 +7,19 @@ from typing import Protocol
 import orjson
 import structlog
 from aiohttp import hdrs, web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from monitor.model.secret import Secret
+from monitor.model.series import History
 from monitor.model.view import Desk, View
 from monitor.web.answers import gathered, json_answer, packed, problem, takes_openmetrics
+from monitor.web.charts import ChartPath
 from monitor.web.desk import BODY_BYTES_MAX, DeskPaths
 from monitor.web.events import EventFeed
 from monitor.web.guard import HEALTHY_PATH, LOOPBACK_NAMES, HostCheck, TokenCheck, guard, secure
+from monitor.web.pools import PoolReader, Wanted, nearest_liquidation
 from monitor.web.status import (
+    JSON_UTF8,
     PoolSnapshot,
     channel_rows,
     incident_rows,
@@ -30,12 +34,14 @@ log = structlog.get_logger(__name__)
 
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-JSON_UTF8 = "application/json; charset=utf-8"
 STATIC = {
     "index.html": "text/html; charset=utf-8",
-    "app.js": "text/javascript; charset=utf-8",
     "app.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in ("app", "dom", "words", "list", "pool", "chart", "desk")},
+    "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
+    "vendor/uPlot.min.css": "text/css; charset=utf-8",
+    "vendor/uPlot.LICENSE": "text/plain; charset=utf-8",
 }
 
 Reload = Callable[[], Awaitable[Sequence[str]]]
@@ -56,7 +62,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     host_names: tuple[str, ...] = ()  # by which it is reached, besides loopback and `host`
     token: Secret | None = None
     version: str = ""
-    event_interval_s: float = 1.0
+    event_interval_s: float = 0.2
     send_timeout_s: float = 10.0
     pages_max: int = 32
 
@@ -64,7 +70,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 class Server:
     """`await start()`, `await stop()`; start raises OSError where the address cannot be had.
 
-    reload: None leaves `POST /-/reload` off. desk: None leaves acknowledging and silencing off.
+    reload: None leaves `POST /-/reload` off. desk: None leaves acknowledging and silencing off. history: None leaves charts off.
     """
 
     def __init__(
@@ -75,8 +81,11 @@ class Server:
         *,
         reload: Reload | None = None,
         desk: Desk | None = None,
+        history: History | None = None,
     ) -> None:
         self._view = view
+        self._history = history
+        self._pools = PoolReader(view)
         self._desk = desk
         self._metrics = metrics
         self._settings = settings
@@ -90,6 +99,7 @@ class Server:
             log.warning("web_open_to_network", host=settings.host, hint="set a token: whoever reaches this port sees balances")
         self._events = EventFeed(
             self._view,
+            self._pools,
             interval_s=settings.event_interval_s,
             send_timeout_s=settings.send_timeout_s,
             clients_max=settings.pages_max,
@@ -110,6 +120,11 @@ class Server:
             await self.stop()
             raise
         log.info("web_listening", url=self.url)
+
+    def wake(self) -> None:
+        """There are new figures: pages are told at once."""
+        if self._events is not None:
+            self._events.wake()
 
     async def stop(self) -> None:
         """Lets the pages go, then closes. May be called twice, and without a start."""
@@ -146,6 +161,7 @@ class Server:
         app.router.add_get("/metrics", self._scrape)
         app.router.add_get("/api/v1/status", self._status)
         app.router.add_get("/api/v1/alerts", self._alerts)
+        app.router.add_get("/api/v1/history", ChartPath(self._view, self._history).handle)
         app.router.add_get("/api/v1/events", events.handle)
         writable = token is not None or settings.host in LOOPBACK_NAMES
         DeskPaths(self._view, self._desk, writable=writable).add_to(app.router)
@@ -180,7 +196,15 @@ class Server:
         if "pool" in request.query:
             return await self._pool(request, request.query["pool"])
         view = self._view
-        pools = PoolSnapshot(view)
+        some: dict[str, bytes] = {}
+        if "rows" in request.query:
+            try:
+                pools, some = await self._window(Wanted.of(request.query))
+            except ValueError:
+                return problem(400, "not a window of the pools", "?rows=50&from=0&q=words")
+        else:
+            pools = PoolSnapshot(view)
+            some["pools"] = json_array(await gathered(pools.pieces(), b","))
         missing = view.missing()
         config_good, config_ms = view.config_reloaded()
         parts = {
@@ -192,9 +216,16 @@ class Server:
             "incidents": orjson.dumps(incident_rows(view.incidents())),
             "channels": orjson.dumps(channel_rows(view.channels())),
             "streams": orjson.dumps(stream_rows(view.streams())),
-            "pools": json_array(await gathered(pools.pieces(), b",")),
+            **some,
         }
         return await packed(request, json_object(parts), JSON_UTF8)
+
+    async def _window(self, wanted: Wanted) -> tuple[PoolSnapshot, dict[str, bytes]]:
+        """The worst of the pools, as pages see them."""
+        pools = self._pools.snapshot()
+        window = self._pools.window(pools, wanted)
+        rows = await self._pools.rows(pools, window.places)
+        return pools, {name: orjson.dumps(part) for name, part in {**window.summary(), "pools": rows}.items()}
 
     async def _pool(self, request: web.Request, text: str) -> web.Response:
         key = pool_key(text)
@@ -203,7 +234,12 @@ class Server:
         figures = self._view.pool(key)
         if figures is None:
             return problem(404, "there is no such pool", "/api/v1/status lists all of them")
-        return await packed(request, orjson.dumps(pool_detail(figures, self._view.now_ms())), JSON_UTF8)
+        detail = pool_detail(figures, self._view.now_ms())
+        detail["nearest"] = nearest_liquidation(figures)
+        detail["levers"] = [structs.asdict(lever) for lever in self._view.levers(key)]
+        detail["history"] = self._history is not None
+        detail["limits"] = self._view.health_limits(key)
+        return await packed(request, orjson.dumps(detail), JSON_UTF8)
 
     async def _alerts(self, request: web.Request) -> web.Response:
         view = self._view

@@ -17,6 +17,7 @@ from monitor.model.figures import Array, PoolFigures, PoolKey, PositionFigures
 from monitor.model.streams import StreamStatus
 from monitor.model.view import View
 
+JSON_UTF8 = "application/json; charset=utf-8"
 ROWS_PER_PIECE = 1000  # about 3 ms of work between two turns of the event loop
 
 _FIGURES = (
@@ -40,28 +41,30 @@ class PoolSnapshot:
         self.now_ms = view.now_ms()
         self.keys: list[PoolKey] = list(table.keys)
         self.units: list[str] = list(table.units)
-        as_of_ms = (
-            self.now_ms - table.age_ms
-        )  # a time stands still while nothing comes in, an age does not: fewer changes to send
+        # A time stands still while nothing comes in, an age does not: fewer changes to send.
+        as_of_ms = self.now_ms - table.age_ms
+        self.level = table.level.astype(np.int8)  # astype copies
+        self.health = table.health.copy()
         columns = [*(getattr(table, name) for name in _FIGURES), as_of_ms, table.level]
         self._values: Array = np.array(columns, np.float64).reshape(len(columns), len(self.keys)).T.copy()
 
-    def changed_since(self, before: PoolSnapshot) -> list[int] | None:
-        """Rows that differ; None if the pools themselves are others, so that only the whole helps."""
+    def changed_since(self, before: PoolSnapshot) -> set[int] | None:
+        """Places that differ; None if the pools themselves are others, so that only the whole helps."""
         if self.keys != before.keys or self.units != before.units:
             return None
         now, then = self._values, before._values
         same = (now == then) | (np.isnan(now) & np.isnan(then))
-        rows: list[int] = np.flatnonzero(~same.all(axis=1)).tolist()
+        rows: set[int] = set(np.flatnonzero(~same.all(axis=1)).tolist())
         return rows
 
-    def pieces(self, rows: Sequence[int] | None = None) -> Iterator[bytes]:
-        """The elements of a JSON array in pieces, to be joined by commas. rows: None for all."""
-        wanted = range(len(self.keys)) if rows is None else rows
-        for start in range(0, len(wanted), ROWS_PER_PIECE):
-            some = wanted[start : start + ROWS_PER_PIECE]
-            values = self._values[some].tolist()
-            yield orjson.dumps([self._row(i, row) for i, row in zip(some, values, strict=True)])[1:-1]
+    def pieces(self) -> Iterator[bytes]:
+        """All pools as the elements of a JSON array in pieces, to be joined by commas."""
+        for start in range(0, len(self.keys), ROWS_PER_PIECE):
+            yield orjson.dumps(self.rows(range(start, min(start + ROWS_PER_PIECE, len(self.keys)))))[1:-1]
+
+    def rows(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Some of the pools, as the API shows them."""
+        return [self._row(i, row) for i, row in zip(places, self._values[places].tolist(), strict=True)]
 
     def _row(self, i: int, values: list[float]) -> dict[str, Any]:
         key = self.keys[i]
@@ -84,6 +87,10 @@ def json_object(parts: dict[str, bytes]) -> bytes:
 
 def json_array(elements: bytes) -> bytes:
     return b"[" + elements + b"]"
+
+
+def level_word(level: int) -> str:
+    return _LEVEL_WORDS[level]
 
 
 def pool_key(text: str) -> PoolKey | None:

@@ -10,6 +10,7 @@ import pytest
 from web.view_in_memory import MemoryView
 
 from monitor.metrics import Metrics
+from monitor.model.series import History
 from monitor.model.view import Desk
 from monitor.web.server import Reload, Server, ServerSettings
 
@@ -18,12 +19,19 @@ Serve = Callable[..., Awaitable[Server]]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """`await serve(view, reload=…, desk=…, **settings)` starts one; all are stopped in the end."""
+    """`await serve(view, reload=…, desk=…, history=…, **settings)` starts one; all are stopped in the end."""
     servers: list[Server] = []
 
-    async def start(view: MemoryView, *, reload: Reload | None = None, desk: Desk | None = None, **settings: Any) -> Server:
+    async def start(
+        view: MemoryView,
+        *,
+        reload: Reload | None = None,
+        desk: Desk | None = None,
+        history: History | None = None,
+        **settings: Any,
+    ) -> Server:
         ours = ServerSettings(port=0, version="0.1.0", **settings)
-        server = Server(view, Metrics(view, version="0.1.0"), ours, reload=reload, desk=desk)
+        server = Server(view, Metrics(view, version="0.1.0"), ours, reload=reload, desk=desk, history=history)
         servers.append(server)
         await server.start()
         return server

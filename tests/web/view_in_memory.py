@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Worse
+from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Lever, Worse
 from monitor.model.events import AssetRate
 from monitor.model.figures import AssetFigures, PoolFigures, PoolKey, PoolTable, PositionFigures
 from monitor.model.streams import Counters, StreamStatus
@@ -27,6 +27,8 @@ class MemoryView:
 
     def __init__(self, pools: Sequence[PoolFigures] = ()) -> None:
         self.figures: dict[PoolKey, PoolFigures] = {f.key: f for f in pools}
+        self.lever_rows: dict[PoolKey, Sequence[Lever]] = {}
+        self.limits = {"warning": 2.0, "high": 1.5, "critical": 1.2, "emergency": 1.1, "liquidation": 1.0}
         self.rate_rows: dict[str, list[AssetRate]] = {}
         self.stream_rows: list[StreamStatus] = []
         self.counter_rows: dict[str, Counters] = {}
@@ -91,6 +93,12 @@ class MemoryView:
 
     def pool(self, key: PoolKey) -> PoolFigures | None:
         return self.figures.get(key)
+
+    def levers(self, key: PoolKey) -> Sequence[Lever]:
+        return self.lever_rows.get(key, ())
+
+    def health_limits(self, key: PoolKey) -> dict[str, float]:
+        return self.limits
 
     def rates(self) -> dict[str, list[AssetRate]]:
         return self.rate_rows
