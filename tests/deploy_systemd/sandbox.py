@@ -3,7 +3,7 @@
     python sandbox.py LIBSECCOMP RULES.json COMMAND...
 
 RULES: {"calls": names that are allowed, "families": of socket(2), "errno": what a refused call answers, 0: the process dies,
-"user": who it is, in a user namespace of its own, or null: who started it}.
+"asked": names that are refused without an end, "user": who it is, in a user namespace of its own, or null: who started it}.
 Besides the list it does what systemd does for MemoryDenyWriteExecute= and RestrictAddressFamilies= (systemd.exec(5), and
 src/shared/seccomp-util.c of systemd), and asks the kernel for the first of them too (PR_SET_MDWE, Linux 6.3).
 """
@@ -69,7 +69,7 @@ class Filter:
             raise OSError(-answer, f"{what}: {os.strerror(-answer)}")
 
 
-def confine(library: ctypes.CDLL, calls: list[str], families: list[int], number: int) -> None:
+def confine(library: ctypes.CDLL, calls: list[str], families: list[int], number: int, asked: list[str]) -> None:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "PR_SET_NO_NEW_PRIVS")
@@ -92,6 +92,9 @@ def confine(library: ctypes.CDLL, calls: list[str], families: list[int], number:
     allowed = Filter(library, refused)
     for name in calls:
         allowed.add(ALLOW, name)
+    if not number:
+        for name in asked:
+            allowed.add(refuse_with(errno.EPERM), name)
     for one in (memory, sockets, allowed):
         one.load()
 
@@ -108,8 +111,8 @@ def main() -> None:
     rules = json.loads(Path(sys.argv[2]).read_text())
     if rules["user"] is not None:
         become(rules["user"])
-    confine(ctypes.CDLL(sys.argv[1]), rules["calls"], rules["families"], rules["errno"])
-    os.execv(sys.argv[3], sys.argv[3:])
+    confine(ctypes.CDLL(sys.argv[1]), rules["calls"], rules["families"], rules["errno"], rules["asked"])
+    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606  what it is for
 
 
 if __name__ == "__main__":
