@@ -17,7 +17,12 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 CONTAINERFILE = PROJECT / "deploy/container/Containerfile"
-LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "config-*", "__pycache__")
+LEFT_OUT = shutil.ignore_patterns(
+    "site-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "config-*", "__pycache__"
+)
+
+# What every base of this kind has, and packages count on.
+USUAL = ["libgcc_s.so.1", "libstdc++.so.6", "librt.so.1", "libpthread.so.0", "libdl.so.2", "libutil.so.1", "libresolv.so.2"]
 
 
 class Buildah:
@@ -51,7 +56,12 @@ class Buildah:
         given = [f"--build-arg={key}={value}" for key, value in {"PYTHON_IMAGE": base, **arguments}.items()]
         self(
             *("build", "--pull-never", "--format=docker", f"--file={CONTAINERFILE}", f"--tag={name}", *given),
-            *(f"--signature-policy={self._policy}", f"--volume={wheels}:/wheels:ro", f"--volume={pip}:/etc/pip.conf:ro", str(PROJECT)),
+            *(
+                f"--signature-policy={self._policy}",
+                f"--volume={wheels}:/wheels:ro",
+                f"--volume={pip}:/etc/pip.conf:ro",
+                str(PROJECT),
+            ),
         )
 
     def config(self, name: str) -> dict[str, Any]:
@@ -72,9 +82,13 @@ def python_root(root: Path) -> None:
     for link in ("python", "python3"):
         (binary.parent / link).symlink_to(version)
     modules = [Path(sys.executable).resolve(), *stdlib.glob("lib-dynload/*.so")]
-    libraries = {path for module in modules for path in _needed(module)} | {_library("libgcc_s.so.1"), _library("libstdc++.so.6")}
+    libraries = {path for module in modules for path in _needed(module)}
+    beside = next(path.parent for path in libraries if path.name == "libc.so.6")
+    libraries |= {beside / name for name in USUAL if (beside / name).exists()}
     for path in libraries:
-        target = root / ("usr/lib" if str(path).startswith(sys.base_prefix) else str(path.parent.resolve()).lstrip("/")) / path.name
+        target = (
+            root / ("usr/lib" if str(path).startswith(sys.base_prefix) else str(path.parent.resolve()).lstrip("/")) / path.name
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     for merged in ("lib", "lib64", "bin"):
@@ -90,9 +104,3 @@ def python_root(root: Path) -> None:
 def _needed(module: Path) -> list[Path]:
     text = subprocess.run(["ldd", str(module)], capture_output=True, text=True, check=True).stdout
     return [Path(path) for path in re.findall(r"(/\S+) \(0x", text)]
-
-
-def _library(name: str) -> Path:
-    code = f"import ctypes; ctypes.CDLL({name!r}); print(next(l.split()[-1] for l in open('/proc/self/maps') if {name!r} in l))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
-    return Path(found or f"/usr/lib/{name}").parent / name
