@@ -136,8 +136,9 @@ def sample_config(path: Path, exchange: SimExchange) -> None:
 
 
 def secrets(folder: Path, **texts: str) -> Path:
-    """As the docs have them made: for the user of the image, for nobody else."""
+    """As deploy/docs/container.md has them made: for the user of the image, and nobody else."""
     folder.mkdir()
+    folder.chmod(0o711)
     for name, text in texts.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o440)
