@@ -10,9 +10,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -24,6 +22,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 from deploy_container.image_kit import CONTAINERFILE, PROJECT, Buildah, python_root
+from deploy_prometheus.prometheus_kit import free_port, get, process, tool, wait_for
 from e2e.conftest_e2e import Receiver, receiver, until  # noqa: F401  a fixture
 
 from monitor import __version__
@@ -33,22 +32,13 @@ TOKEN = "the-token-of-the-page-of-this-test"
 USER = 10001
 
 
-def program(name: str, package: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        reason = f"{name} is missing: install the package {package}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
 @pytest.fixture
 def buildah(tmp_path: Path) -> Iterator[Buildah]:
-    path = program("buildah", "buildah")
+    if os.getuid() != 0:
+        pytest.skip("only root may run it as another user")
     folder = tmp_path / "b"
     folder.mkdir()
-    one = Buildah(path, folder)
+    one = Buildah(tool("buildah"), folder)
     before = os.umask(0o022)  # the folders of the base are for everybody
     try:
         python_root(folder / "base")
@@ -167,11 +157,9 @@ async def started(command: list[str], environ: dict[str, str] | None = None) -> 
         reading.cancel()
 
 
-def found_in(lines: list[str], pattern: str) -> str:
-    for line in lines:
-        if match := re.search(pattern, line):
-            return match[1]
-    return ""
+def listens_at(lines: list[str]) -> int:
+    """The port of the page, as the log tells it; 0: it has not told it yet."""
+    return next((int(match[1]) for line in lines if (match := re.search(r'"url":"http://\S+?:(\d+)/"', line))), 0)
 
 
 async def asked(url: str, host: str, token: str = "") -> int:
@@ -180,15 +168,8 @@ async def asked(url: str, host: str, token: str = "") -> int:
         return response.status
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-async def check_scraped(folder: Path, port: int, token_file: Path) -> None:
-    """By the Prometheus of the compose file: its configuration, but for the names."""
-    prometheus = program("prometheus", "prometheus")
+def check_scraped(folder: Path, port: int, token_file: Path) -> None:
+    """By the Prometheus of the compose file: its configuration, but for the names and the pace."""
     data = yaml.safe_load((CONTAINERFILE.parent / "prometheus.yml").read_text())
     (job,) = data["scrape_configs"]
     assert job["authorization"]["credentials_file"] == "/run/secrets/web_token"
@@ -197,21 +178,14 @@ async def check_scraped(folder: Path, port: int, token_file: Path) -> None:
     del data["alerting"], data["rule_files"]
     data["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(data))
-    own = free_port()
-    command = [prometheus, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb"]
-    async with started([*command, f"--web.listen-address=127.0.0.1:{own}"]), ClientSession() as session:
-        found: dict[str, Any] = {}
+    own = f"127.0.0.1:{free_port()}"
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={own}"]
 
-        async def scraped() -> bool:
-            with contextlib.suppress(OSError):
-                url = f"http://127.0.0.1:{own}/api/v1/query"
-                async with session.get(url, params={"query": 'margin_pool_health{job="margin-monitor"}'}) as response:
-                    found.update(await response.json())
-            return bool(found.get("data", {}).get("result"))
+    def scraped() -> Any:
+        return get(f"http://{own}/api/v1/query", query='margin_pool_health{job="margin-monitor"}')["data"]["result"]
 
-        async with asyncio.timeout(60):
-            while not await scraped():  # noqa: ASYNC110  it is another process
-                await asyncio.sleep(0.2)
+    with process(folder, "prometheus", *options):
+        wait_for("the daemon's figures", scraped, 60)
 
 
 def daemon_of(leader: int) -> tuple[int, int]:
@@ -234,8 +208,6 @@ async def test_the_image_is_built_and_its_daemon_works(
     tmp_path: Path,
     receiver: Receiver,  # noqa: F811
 ) -> None:
-    if os.getuid() != 0:
-        pytest.skip("only root may be somebody else")
     await asyncio.to_thread(buildah.build, "localhost/base", "margin-monitor", wheels, VERSION=__version__, REVISION="of-a-test")
     config = buildah.config("margin-monitor")
     check_says(config)
@@ -261,12 +233,10 @@ async def test_the_image_is_built_and_its_daemon_works(
             *config["Entrypoint"],
             *config["Cmd"],
         ]
-        async with started([*buildah.start, *run], buildah.environ) as (process, lines):
-            await until(
-                lambda: process.returncode is not None or bool(found_in(lines, r'"url":"http://\S+?:(\d+)/"')), "it listens", 60
-            )
-            assert process.returncode is None, "".join(lines)
-            port = found_in(lines, r'"url":"http://\S+?:(\d+)/"')
+        async with started([*buildah.start, *run], buildah.environ) as (command, lines):
+            await until(lambda: command.returncode is not None or bool(listens_at(lines)), "it listens", 60)
+            assert command.returncode is None, "".join(lines)
+            port = listens_at(lines)
             url = f"http://127.0.0.1:{port}"
 
             assert await asked(f"{url}/-/healthy", f"margin-monitor:{port}") == 200
@@ -294,12 +264,12 @@ async def test_the_image_is_built_and_its_daemon_works(
             async with asyncio.timeout(90):
                 while (ready := await asyncio.to_thread(inside, *token)).stdout != "ready\n":
                     assert "not ready" in ready.stderr, ready.stderr
-            await check_scraped(tmp_path, int(port), folder / "web_token")
+            await asyncio.to_thread(check_scraped, tmp_path, port, folder / "web_token")
             await until(lambda: bool(receiver.slack), "an alert on the chat", 60)
 
-            pid, user = daemon_of(process.pid)
+            pid, user = daemon_of(command.pid)
             assert user == USER
             os.kill(pid, signal.SIGTERM)
-            assert await asyncio.wait_for(process.wait(), 60) == 0, "".join(lines[-20:])
+            assert await asyncio.wait_for(command.wait(), 60) == 0, "".join(lines[-20:])
             assert "Traceback" not in "".join(lines)
     assert (await asyncio.to_thread(inside)).returncode == 1, "nobody is there any more"

@@ -7,8 +7,6 @@ import contextlib
 import ctypes.util
 import errno
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from deploy_prometheus.prometheus_kit import IN_CI, run
 from deploy_systemd.unit_file import UNIT, one, service
 from e2e.conftest_e2e import Receiver, receiver, until  # noqa: F401  a fixture
 
@@ -29,28 +28,21 @@ SANDBOX = Path(__file__).with_name("sandbox.py")
 ASKED = ["mbind"]  # OpenBLAS asks for memory on a near node, and takes what it gets
 
 
-def missing(package: str) -> None:
-    reason = f"install the package {package}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def library() -> str:
     name = ctypes.util.find_library("seccomp")
     if name is None:
-        missing("libseccomp2")
-    return str(name)
+        reason = "libseccomp is not installed: apt-get install libseccomp2"
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return name
 
 
 @pytest.fixture(scope="session")
 def calls() -> list[str]:
     """What the unit's SystemCallFilter= allows, by systemd's own sets."""
-    systemd_analyze = shutil.which("systemd-analyze")
-    if systemd_analyze is None:
-        missing("systemd")
-    text = subprocess.run([str(systemd_analyze), "syscall-filter"], capture_output=True, text=True, check=True).stdout
+    text = run("systemd-analyze", "syscall-filter")
     sets: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith("@"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from deploy_prometheus.prometheus_kit import tool
 from deploy_systemd.unit_file import COMMAND, UNIT, one, service, settings
 
 from monitor import app
@@ -20,20 +19,9 @@ from monitor.secret_sources import SecretReader
 EXPOSURE_MAX = 1.5
 
 
-@pytest.fixture(scope="module")
-def systemd_analyze() -> str:
-    path = shutil.which("systemd-analyze")
-    if path:
-        return path
-    reason = "systemd-analyze is missing: install the package systemd"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def verified(systemd_analyze: str, unit: Path) -> tuple[int, str]:
+def verified(unit: Path) -> tuple[int, str]:
     done = subprocess.run(
-        [systemd_analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60, check=False
+        [tool("systemd-analyze"), "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -46,8 +34,8 @@ def installed(folder: Path, text: str) -> Path:
     return unit
 
 
-def test_systemd_finds_no_fault(systemd_analyze: str, tmp_path: Path) -> None:
-    assert verified(systemd_analyze, installed(tmp_path, UNIT.read_text())) == (0, "")
+def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+    assert verified(installed(tmp_path, UNIT.read_text())) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -58,16 +46,16 @@ def test_systemd_finds_no_fault(systemd_analyze: str, tmp_path: Path) -> None:
         ("@system-service", "@system-servise", "a set of calls that does not exist"),
     ],
 )
-def test_systemd_would_find_it(systemd_analyze: str, tmp_path: Path, right: str, wrong: str, why: str) -> None:
+def test_systemd_would_find_it(tmp_path: Path, right: str, wrong: str, why: str) -> None:
     text = UNIT.read_text()
     assert right in text
-    _, said = verified(systemd_analyze, installed(tmp_path, text.replace(right, wrong, 1)))
+    _, said = verified(installed(tmp_path, text.replace(right, wrong, 1)))
     assert said, why
 
 
-def exposure(systemd_analyze: str, unit: Path) -> tuple[int, float, str]:
+def exposure(unit: Path) -> tuple[int, float, str]:
     done = subprocess.run(
-        [systemd_analyze, "security", "--offline=true", f"--threshold={EXPOSURE_MAX * 10:.0f}", "--no-pager", str(unit)],
+        [tool("systemd-analyze"), "security", "--offline=true", f"--threshold={EXPOSURE_MAX * 10:.0f}", "--no-pager", str(unit)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -78,12 +66,12 @@ def exposure(systemd_analyze: str, unit: Path) -> tuple[int, float, str]:
     return done.returncode, float(found[1]), done.stdout
 
 
-def test_exposure(systemd_analyze: str, tmp_path: Path) -> None:
-    code, level, table = exposure(systemd_analyze, UNIT)
+def test_exposure(tmp_path: Path) -> None:
+    code, level, table = exposure(UNIT)
     assert (code, level <= EXPOSURE_MAX) == (0, True), table
     bare = tmp_path / UNIT.name
     bare.write_text(f"[Service]\nExecStart={COMMAND}\n")
-    code, level, table = exposure(systemd_analyze, bare)
+    code, level, table = exposure(bare)
     assert code != 0, "the threshold counts"
     assert level > 9, table
 
