@@ -1,6 +1,6 @@
 """Writes prometheusrule.yaml: the rules of deploy/prometheus, as the Prometheus operator takes them.
 
-    .venv/bin/python deploy/kubernetes/prometheusrule.py
+.venv/bin/python deploy/kubernetes/prometheusrule.py
 """
 
 from pathlib import Path
