@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def buildah(tmp_path: Path) -> Iterator[Buildah]:
     yield one
     one("rm", "--all")
     one("rmi", "--all", "--force")
+    shutil.rmtree(folder)  # 300 MB
 
 
 @pytest.fixture

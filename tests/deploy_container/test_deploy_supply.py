@@ -83,15 +83,16 @@ def test_it_runs_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     nowhere.mkdir(mode=0o555)
     code = (
         f"import sys; sys.path[:] = [{str(tmp_path / 'site')!r}, *(path for path in sys.path if path != {str(PROJECT)!r})];"
-        "import monitor, monitor.demo, monitor.web.server; from importlib.resources import files;"
+        "import monitor; from importlib.resources import files;"
         "assert (files('monitor.web') / 'static/app.js').is_file(); assert (files('monitor') / 'demo.yaml').is_file();"
-        "print(monitor.__file__); sys.argv[1:] = ['version']; from monitor.cli import main; main()"
+        "print(monitor.__file__); sys.argv[1:] = ['demo', '--seconds', '1', '--listen', '127.0.0.1:0'];"
+        "from monitor.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=nowhere, env={}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    where, version = done.stdout.splitlines()
+    where, *shown = done.stdout.splitlines()
     assert where.startswith(str(tmp_path / "site"))
-    assert version.startswith("margin-monitor ")
+    assert shown[0].startswith("Page: http://127.0.0.1:")
     assert not list(nowhere.iterdir())
