@@ -104,7 +104,7 @@ def test_the_sample_configuration_finds_what_the_unit_loads(tmp_path: Path) -> N
         ("Restart", "always", "also after a clean end that nobody asked for"),
         ("LimitCORE", "0", "a dump would hold the keys"),
         ("StateDirectoryMode", "0700", "the store holds balances"),
-        ("MemoryDenyWriteExecute", "yes", "counted by no exposure that a filter would not also lower"),
+        ("MemoryDenyWriteExecute", "yes", "what is sent to it never becomes code"),
     ],
 )
 def test_a_decision_of_the_unit(key: str, value: str, why: str) -> None:
