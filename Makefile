@@ -46,10 +46,12 @@ bench: install
 dashboards: install
 	$(BIN)/python -m grafana.build
 
-# Needs uv; the result names packages and hashes, never an index.
+# Needs uv; the results name packages and hashes, never an index. The other two keep to the versions that are tested.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate -o requirements-dev.lock
+	$(LOCK) pyproject.toml --extra dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml -c requirements-dev.lock -o requirements.lock
+	echo hatchling | $(LOCK) - -c requirements-dev.lock -o requirements-build.lock
 
 # The README's pictures of the page, of the demo in a real Chromium.
 screenshots: install
