@@ -236,6 +236,16 @@ class VenueCall(Struct, frozen=True):
 # ------------------------------------------------------------------ trust
 
 
+class Degraded(Struct, frozen=True):
+    """Something between us and the venue is impaired while the figures go on: the owner may have to act before they do not."""
+
+    venue: str
+    account: str  # "": all accounts of the venue
+    kind: str  # a fixed word: "banned", "firewall", "listen_key", "names"
+    text: str  # one plain line
+    event_time_ms: int
+
+
 class StreamUp(Struct, frozen=True):
     """First data after a (re)connect. account "": a stream of the whole venue."""
 
@@ -279,6 +289,7 @@ Event = (
     | LeverageChanged
     | ModeChanged
     | VenueCall
+    | Degraded
     | StreamUp
     | StreamDown
     | ClockOffset

@@ -1,5 +1,6 @@
 """What every venue adapter shares: the family of errors, the key of an account, and what is said about that key."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -64,3 +65,8 @@ class VenueError(Exception):
     def wait_s(self, now_ms: int) -> float:
         """Seconds until the venue allows another try; 0 if it named no time."""
         return 0.0 if self.retry_at_ms is None else max(0.0, (self.retry_at_ms - now_ms) / 1000)
+
+
+def utc(at_ms: int) -> str:
+    """A moment for people: "2026-03-04 02:00:05 UTC"."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

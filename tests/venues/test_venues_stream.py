@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,34 +14,31 @@ from typing import Any
 import pytest
 import structlog
 from venues_exchange import until
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
-from monitor.venues.binance.due import Due
-from monitor.venues.stream import (
-    AttemptBudget,
-    Backoff,
-    EventTime,
-    Session,
-    StreamEnded,
-    StreamLimits,
-    Supervisor,
-    Watch,
-    dial,
-    pump,
-)
+from monitor.venues.dial import AttemptBudget, Dialler, StreamEnded, StreamLimits
+from monitor.venues.due import Due
+from monitor.venues.network import Names
+from monitor.venues.stream import Backoff, EventTime, Session, Supervisor, Watch, pump
 
 QUICK = StreamLimits(open_timeout_s=1, close_timeout_s=0.2, ping_interval_s=0.05, ping_timeout_s=0.2, frame_bytes_max=1000)
+
+
+def dial(url: str, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[ClientConnection]:
+    names = Names(60, lambda _: None, structlog.get_logger())
+    return Dialler(QUICK, names, AttemptBudget(100, 1), tls).open(url)
 
 
 def test_backoff_grows_with_jitter_to_its_cap_and_never_ends() -> None:
     backoff = Backoff(0.5, 30)
     pauses = [backoff.next_s() for _ in range(2000)]
-    assert all(0.25 <= pause <= 30 for pause in pauses)
-    assert pauses[0] <= 0.5
+    assert all(0.5 <= pause <= 30 for pause in pauses)
+    assert pauses[0] <= 1
     assert max(pauses) > 25
     assert len({round(pause, 6) for pause in pauses[100:200]}) > 90, "spread, so that many clients do not come together"
     backoff.reset()
-    assert backoff.next_s() <= 0.5
+    assert backoff.next_s() <= 1
 
 
 async def test_attempts_are_capped_per_window() -> None:
@@ -61,7 +59,7 @@ async def run_against(handler: Callable[[ServerConnection], Awaitable[None]], re
     async with serve(handler, "127.0.0.1", 0, ping_interval=None) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key", QUICK, None) as connection:
+            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key") as connection:
                 await pump(connection, receive)
     assert "hidden-key" not in f"{caught.value} {caught.value.detail} {caught.value.__cause__}"
     return caught.value
@@ -130,7 +128,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
     async with await asyncio.start_server(vanish, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}", QUICK, None) as connection:
+            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}") as connection:
                 await pump(connection, lambda _: True)
     assert caught.value.reason == "close_1011"  # the library's code for a missing pong
 
@@ -144,7 +142,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
 )
 async def test_failed_dials(url: str, reasons: set[str], why: str) -> None:
     with pytest.raises(StreamEnded) as caught:
-        async with dial(url, QUICK, None):
+        async with dial(url):
             pass
     assert caught.value.reason in reasons, why
 
@@ -184,7 +182,7 @@ async def test_tls_that_fails_is_never_replaced_by_plain_text(tmp_path: Path) ->
     async with serve(accept, "127.0.0.1", 0, ssl=server_tls) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with dial(f"wss://127.0.0.1:{port}", QUICK, ssl.create_default_context()):
+            async with dial(f"wss://127.0.0.1:{port}", ssl.create_default_context()):
                 pass
     assert caught.value.reason == "tls"
     assert not reached
@@ -197,7 +195,7 @@ async def test_a_refused_handshake() -> None:
     async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0, process_request=refuse) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with dial(f"ws://127.0.0.1:{port}", QUICK, None):
+            async with dial(f"ws://127.0.0.1:{port}"):
                 pass
     assert caught.value.reason == "http_4xx"
 
@@ -292,7 +290,6 @@ class Stage:
             lambda ended: self.downs.append(ended.reason),
             self._rotated,
             StreamLimits(**settings),
-            AttemptBudget(1000, 1),
             structlog.get_logger(),
         )
 
@@ -406,7 +403,7 @@ async def test_a_bug_is_not_survived() -> None:
         session.end.set_exception(ZeroDivisionError())
         return session
 
-    supervisor = Supervisor(broken, lambda _: None, lambda: None, StreamLimits(), AttemptBudget(10, 1), structlog.get_logger())
+    supervisor = Supervisor(broken, lambda _: None, lambda: None, StreamLimits(), structlog.get_logger())
     with pytest.raises(ExceptionGroup) as caught:
         await supervisor.run()
     assert caught.group_contains(ZeroDivisionError)

@@ -14,7 +14,6 @@ from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
 from monitor.venues.binance import reference
 from monitor.venues.binance.budget import Priority
-from monitor.venues.binance.due import Due
 from monitor.venues.binance.hearing import Hearing
 from monitor.venues.binance.rest import together
 from monitor.venues.binance.shared import Shared
@@ -30,7 +29,9 @@ from monitor.venues.binance.signing import (
 from monitor.venues.binance.snapshot import account_snapshot, read_answers
 from monitor.venues.binance.user_wire import Refetch, UserWire
 from monitor.venues.binance.wire import VENUE
-from monitor.venues.stream import Backoff, Session, StreamEnded, Supervisor, dial, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.due import Due
+from monitor.venues.stream import Backoff, Session, Supervisor, pump
 
 SNAPSHOT_CALLS = (ACCOUNT, POSITION_RISK, SYMBOL_CONFIG, ACCOUNT_CONFIG)
 _TORN_TRIES = 3  # a fill between the answers is rare; an account that fills in every one gets its snapshot without figures
@@ -69,7 +70,6 @@ class AccountStream:
             self._went_down,
             self._rotated,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -92,7 +92,7 @@ class AccountStream:
         settings = self._settings
         key = await self._open_key()
         ended: StreamEnded | None = None
-        async with dial(settings.user_url(key), settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(settings.user_url(key)) as connection:
             self._opened()
             session.set_ready()
             try:
@@ -177,8 +177,7 @@ class AccountStream:
         self._settled = False
         self._held.clear()  # the next snapshot holds it
         self._hearing.forget()
-        self._status.up = False
-        self._status.down_reason = ended.detail
+        self._status.set_down(ended.detail)
         if was_up or ended.reason != self._told_reason:
             self._told_reason = ended.reason
             self._emit(StreamDown(VENUE, self._access.alias, "user", ended.detail))
@@ -229,9 +228,8 @@ class AccountStream:
         self._settled = True
         while self._held:
             self._emit(self._held.popleft())
-        self._status.up = self._status.first_data = True
-        self._status.last_event_ms = self._now_ms()
-        self._status.down_reason = self._told_reason = ""
+        self._status.set_up(self._now_ms())
+        self._told_reason = ""
         self._log.info("stream_up")
         self._emit(StreamUp(VENUE, self._access.alias, "user"))
 

@@ -12,7 +12,8 @@ from monitor.venues.binance.budget import Priority
 from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import ASSET_INDEX, PREMIUM_INDEX
 from monitor.venues.binance.wire import VENUE, MarketWire, newest_ms
-from monitor.venues.stream import EventTime, Session, StreamEnded, Supervisor, Watch, dial, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.stream import EventTime, Session, Supervisor, Watch, pump
 
 
 class MarketStream:
@@ -41,7 +42,6 @@ class MarketStream:
             self._went_down,
             lambda: count(self._mark.reconnects, "rotation"),
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -57,7 +57,7 @@ class MarketStream:
     async def carry(self, session: "_MarketSession") -> NoReturn:
         """One connection, from the dial to its end: raises StreamEnded."""
         settings = self._settings
-        async with dial(settings.market_url(), settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(settings.market_url(), for_all=True) as connection:
             session.opened_at = asyncio.get_running_loop().time()
             await pump(connection, lambda frame: self._receive(frame, session), self._watch())
 
@@ -77,7 +77,7 @@ class MarketStream:
             elif isinstance(event, AssetRates) and session.index_time.moved(newest_ms(event.rows)):
                 self._newest_index_ms = session.index_time.newest_ms
                 self._last_index = now
-                _set_up(self._index, self._now_ms())
+                self._index.set_up(self._now_ms())
             self._emit(event)
         if result.contracts_changed:
             self._contracts_changed()
@@ -86,7 +86,7 @@ class MarketStream:
 
     def _mark_up(self) -> None:
         was_up = self._mark.up
-        _set_up(self._mark, self._now_ms())
+        self._mark.set_up(self._now_ms())
         if not was_up:
             self._told_reason = ""
             self._log.info("stream_up")
@@ -98,7 +98,7 @@ class MarketStream:
         if silent_s < self._settings.fault_s:
             return
         if self._index.up:
-            _set_down(self._index, f"no new {self._settings.asset_index_stream} for {silent_s:.0f} s")
+            self._index.set_down(f"no new {self._settings.asset_index_stream} for {silent_s:.0f} s")
             self._log.warning("stream_silent", stream=self._index.stream, age_ms=round(1000 * silent_s))
         if silent_s >= self._settings.index_replace_s and not session.replaced:
             session.replaced = True
@@ -129,7 +129,7 @@ class MarketStream:
     def _set_all_down(self, reason: str, detail: str) -> None:
         was_up = self._mark.up
         for status in (self._mark, self._index):
-            _set_down(status, detail)
+            status.set_down(detail)
         if was_up or reason != self._told_reason:
             self._told_reason = reason
             self._log.warning("stream_lost", reason=reason, detail=detail)
@@ -171,14 +171,3 @@ class _MarketSession(Session):
 
     async def run(self) -> None:
         await self._owner.carry(self)
-
-
-def _set_up(status: StreamStatus, now_ms: int) -> None:
-    status.up = status.first_data = True
-    status.down_reason = ""
-    status.last_event_ms = now_ms
-
-
-def _set_down(status: StreamStatus, reason: str) -> None:
-    status.up = False
-    status.down_reason = reason

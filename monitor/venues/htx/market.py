@@ -8,12 +8,13 @@ import orjson
 
 from monitor.model.events import Price, PriceKind, Prices, StreamDown, StreamUp
 from monitor.model.streams import StreamStatus, count
+from monitor.venues.dial import StreamEnded
 from monitor.venues.htx.frames import HostileFrames
 from monitor.venues.htx.rows import VENUE
-from monitor.venues.htx.shared import Shared, set_down, set_up
+from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.talk import Outgoing, converse
 from monitor.venues.htx.wire import MarketWire, Topic, topic_name
-from monitor.venues.stream import Session, StreamEnded, Supervisor, Watch, dial
+from monitor.venues.stream import Session, Supervisor, Watch
 
 
 class Feed:
@@ -83,7 +84,6 @@ class Feed:
             self._went_down,
             lambda: None,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         await supervisor.run()
@@ -91,7 +91,7 @@ class Feed:
     async def carry(self, session: Session) -> NoReturn:
         """One connection, from the dial to its end: raises StreamEnded."""
         settings = self._settings
-        async with dial(self._url, settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(self._url, for_all=True) as connection:
             outgoing = self._outgoing = Outgoing(settings.requests_per_s, settings.send_timeout_s)
             ending = self._ending = asyncio.get_running_loop().create_future()
             self._confirmed_ms.clear()
@@ -154,7 +154,7 @@ class Feed:
     def proven(self) -> None:
         """The stream tells what there is to tell."""
         was_up = self._status.up
-        set_up(self._status, self._shared.now_ms())
+        self._status.set_up(self._shared.now_ms())
         if not was_up:
             self._told_reason = ""
             self._log.info("stream_up")
@@ -174,7 +174,7 @@ class Feed:
 
     def _down(self, reason: str, detail: str) -> None:
         was_up = self._status.up
-        set_down(self._status, detail)
+        self._status.set_down(detail)
         if was_up or reason != self._told_reason:
             self._told_reason = reason
             self._log.warning("stream_lost", reason=reason, detail=detail)

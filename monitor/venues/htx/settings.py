@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from monitor.venues.stream import StreamLimits
+from monitor.venues.dial import StreamLimits
 
 _NEVER_S = 10 * 365 * 86_400.0
 
@@ -79,6 +79,9 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
 
     # -------------------------------------------------------------- REST
     connect_timeout_s: float = Field(5, gt=0, description="seconds to connect")
+    addresses_kept_s: float = Field(
+        3600, ge=0, description="seconds for which the last addresses of a name are used while it is not resolved"
+    )
     total_timeout_s: float = Field(10, gt=0, description="seconds for a whole answer")
     answer_bytes_max: int = Field(8 << 20, gt=0, description="bytes of the largest answer accepted, unpacked")
     tries: int = Field(3, gt=0, description="tries of a call that meets 5xx, a timeout or a broken connection")

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from monitor.venues.stream import StreamEnded, Watch, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.stream import Watch, pump
 
 
 class Outgoing:
