@@ -40,7 +40,7 @@ class MarketStream:
         supervisor = Supervisor(
             self._open_session,
             self._went_down,
-            lambda: count(self._mark.reconnects, "rotation"),
+            lambda: self._count_reconnect("rotation"),
             self._settings.stream_limits(),
             self._log,
         )
@@ -123,8 +123,13 @@ class MarketStream:
             self._set_all_down("silent", f"nothing new on {self._name} for {silent_s:.1f} s")
 
     def _went_down(self, ended: StreamEnded) -> None:
-        count(self._mark.reconnects, ended.reason)
+        self._count_reconnect(ended.reason)
         self._set_all_down(ended.reason, ended.detail)
+
+    def _count_reconnect(self, reason: str) -> None:
+        """One connection carries both streams."""
+        for status in (self._mark, self._index):
+            count(status.reconnects, reason)
 
     def _set_all_down(self, reason: str, detail: str) -> None:
         was_up = self._mark.up
