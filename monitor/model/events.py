@@ -35,6 +35,7 @@ class Prices(Struct, frozen=True):
     venue: str
     kind: PriceKind
     rows: list[Price]
+    late_ms: int = 0  # by how much it came later than usual: what waited in buffers is so old, however new it is to us
 
 
 class AssetRate(Struct, gc=False):

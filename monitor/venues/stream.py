@@ -93,6 +93,30 @@ class EventTime:
         return moved
 
 
+class Lateness:
+    """By how much later than the quickest of the last 10 to 20 minutes a connection's frames come.
+
+    What piled up in buffers is old, though its event time goes on. Neither clock need be right: only their difference must stay.
+    """
+
+    _BUCKET_S = 600.0
+
+    def __init__(self) -> None:
+        self._least_ms = self._least_before_ms = float("inf")
+        self._bucket_ends = float("-inf")
+
+    def of_ms(self, event_time_ms: int, now: float) -> int:
+        """Whole ms, ≥ 0. event_time_ms: the venue's clock; now: seconds of the event loop's."""
+        gap_ms = 1000 * now - event_time_ms
+        if gap_ms < min(self._least_ms, self._least_before_ms) - _STEP_BACK_MS < float("inf"):
+            return 0  # a time far ahead: one hostile row must not make all others look late
+        if now >= self._bucket_ends:
+            self._least_before_ms, self._least_ms = self._least_ms, gap_ms
+            self._bucket_ends = now + self._BUCKET_S
+        self._least_ms = min(self._least_ms, gap_ms)
+        return round(gap_ms - min(self._least_ms, self._least_before_ms))
+
+
 async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], watch: Watch | None = None) -> NoReturn:
     """Hand every frame to `receive`, in order, until the connection ends (StreamEnded). True: it was new data."""
     loop = asyncio.get_running_loop()

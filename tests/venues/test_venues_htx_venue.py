@@ -91,13 +91,13 @@ async def test_stream_first_then_the_picture_then_what_was_held_back() -> None:
             return ok([picture()])
 
         exchange.answers[PICTURE] = answer
-        async with running(exchange) as run:
+        async with running(exchange, fallback_s=60) as run:  # nothing is asked before the stream is open
             await until(lambda: run.venue.counters.frames.get("positions") == 2, "the pushes came")
             assert not run.of(CoinUpdate), "held back"
             assert not run.of(StreamUp, account="main")
             release.set()
             await user_up(run)
-            own = [event for event in run.events if isinstance(event, CoinSnapshot | CoinUpdate | StreamUp)]
+            own = [e for e in run.events if isinstance(e, CoinSnapshot | CoinUpdate | StreamUp) and e.account]
             assert [type(event) for event in own][:4] == [CoinSnapshot, CoinUpdate, CoinUpdate, StreamUp]
             assert [update.positions[0].quantity for update in run.of(CoinUpdate)] == [12, 13]
             assert run.of(CoinUpdate)[0].positions[0].version_ms > run.of(CoinSnapshot)[0].positions[0].version_ms

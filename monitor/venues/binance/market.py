@@ -13,7 +13,9 @@ from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import ASSET_INDEX, PREMIUM_INDEX
 from monitor.venues.binance.wire import VENUE, MarketWire, newest_ms
 from monitor.venues.dial import StreamEnded
-from monitor.venues.stream import EventTime, Session, Supervisor, Watch, pump
+from monitor.venues.stream import EventTime, Lateness, Session, Supervisor, Watch, pump
+
+_LATE_MS = 1000  # less is the way of the network
 
 
 class MarketStream:
@@ -33,6 +35,7 @@ class MarketStream:
         self._last_index = 0.0
         self._newest_mark_ms = 0  # event times that any connection brought
         self._newest_index_ms = 0
+        self._late_ms = 0  # of the last frame
         self._told_reason = ""  # of the StreamDown that was last emitted
         self._name = f"{settings.market_route or '/'} ({settings.mark_price_stream})"
 
@@ -68,7 +71,11 @@ class MarketStream:
         fresh = False
         for event in result.events:
             if isinstance(event, Prices):
-                fresh = session.mark_time.moved(newest_ms(event.rows))
+                newest = newest_ms(event.rows)
+                late_ms = self._late_ms = session.lateness.of_ms(newest, now)
+                if late_ms >= _LATE_MS:  # what piled up is still judged, but never as if it were of now
+                    event = Prices(event.venue, event.kind, event.rows, late_ms)
+                fresh = session.mark_time.moved(newest) and late_ms < 1000 * self._settings.fault_s
                 if fresh:
                     self._newest_mark_ms = session.mark_time.newest_ms
                     self._last_mark = now
@@ -119,7 +126,12 @@ class MarketStream:
 
     def _on_fault(self, silent_s: float) -> None:
         """Half way to the reconnect: REST takes over now."""
-        if asyncio.get_running_loop().time() - self._last_mark >= self._settings.fault_s:  # no other connection delivers
+        fault_s = self._settings.fault_s
+        if asyncio.get_running_loop().time() - self._last_mark < fault_s:  # another connection delivers
+            return
+        if self._late_ms >= 1000 * fault_s:
+            self._set_all_down("late", f"what comes on {self._name} is {self._late_ms / 1000:.1f} s late")
+        else:
             self._set_all_down("silent", f"nothing new on {self._name} for {silent_s:.1f} s")
 
     def _went_down(self, ended: StreamEnded) -> None:
@@ -171,6 +183,7 @@ class _MarketSession(Session):
         self._owner = owner
         self.mark_time = EventTime(mark_ms)  # known before: what a new connection repeats is no data either
         self.index_time = EventTime(index_ms)
+        self.lateness = Lateness()
         self.opened_at = 0.0
         self.replaced = False
 
