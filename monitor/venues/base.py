@@ -22,10 +22,10 @@ class AccountAccess(Struct, frozen=True):
 
 
 class KeyFinding(Struct, frozen=True):
-    """One thing that is wrong with an account's key."""
+    """One thing that is wrong with an account's key, or with the account behind it."""
 
     alias: str
-    verdict: Literal["refuse", "warn"]  # refuse: the key could move money or trade on spot
+    verdict: Literal["refuse", "warn"]  # refuse: the key could move money, or the figures would be wrong
     right: str  # the venue's own name of the right, "" where the call itself failed
     text: str  # one plain line: what, and what to do
 

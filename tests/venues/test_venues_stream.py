@@ -20,7 +20,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from monitor.venues.dial import AttemptBudget, Dialler, StreamEnded, StreamLimits
 from monitor.venues.due import Due
 from monitor.venues.network import Names
-from monitor.venues.stream import Backoff, EventTime, Session, Supervisor, Watch, pump
+from monitor.venues.stream import Backoff, EventTime, Lateness, Session, Supervisor, Watch, pump
 
 QUICK = StreamLimits(open_timeout_s=1, close_timeout_s=0.2, ping_interval_s=0.05, ping_timeout_s=0.2, frame_bytes_max=1000)
 
@@ -53,6 +53,22 @@ async def test_attempts_are_capped_per_window() -> None:
     assert not waiting.done(), "the fourth waits for the window"
     await asyncio.wait_for(waiting, 3)
     assert loop.time() - start >= 0.2
+
+
+async def test_streams_that_serve_every_account_do_not_wait_for_all_others() -> None:
+    attempts = AttemptBudget(20, 60)
+    for _ in range(18):
+        await attempts.take()
+    waiting = asyncio.create_task(attempts.take())
+    await asyncio.sleep(0)
+    assert not waiting.done(), "a tenth is kept"
+    await asyncio.wait_for(attempts.take(for_all=True), 1)
+    await asyncio.wait_for(attempts.take(for_all=True), 1)
+    last = asyncio.create_task(attempts.take(for_all=True))
+    await asyncio.sleep(0)
+    assert not last.done(), "but the limit holds for all"
+    for task in (waiting, last):
+        task.cancel()
 
 
 async def run_against(handler: Callable[[ServerConnection], Awaitable[None]], receive: Callable[[bytes], bool]) -> StreamEnded:
@@ -200,6 +216,25 @@ async def test_a_refused_handshake() -> None:
     assert caught.value.reason == "http_4xx"
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    """The address holds a listen key: it goes nowhere else."""
+    knocks = 0
+
+    def redirect(connection: ServerConnection, _: Any) -> Any:
+        nonlocal knocks
+        knocks += 1
+        response = connection.respond(302, "elsewhere")
+        response.headers["Location"] = "/other"
+        return response
+
+    async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0, process_request=redirect) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StreamEnded) as caught:
+            async with dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key"):
+                pass
+    assert (caught.value.reason, knocks) == ("http_3xx", 1)
+
+
 async def test_watch_tells_first_and_ends_then() -> None:
     told: list[float] = []
     watch = Watch("/market", first_s=5, fault_s=5, end_s=10, on_fault=told.append)
@@ -233,6 +268,27 @@ async def test_watch_tells_first_and_ends_then() -> None:
 def test_event_time(known: int, times: list[int], moved: list[int], why: str) -> None:
     event_time = EventTime(known)
     assert [int(event_time.moved(at)) for at in times] == moved, why
+
+
+@pytest.mark.parametrize(
+    ("frames", "late_ms", "why"),
+    [
+        ([(0, 100), (1, 1100), (2, 2100)], [0, 0, 0], "as quick as ever"),
+        (
+            [(0, 100), (9, 1100), (9.01, 2100), (9.02, 9100)],
+            [0, 8000, 7010, 20],
+            "what piled up while we slept, and the end of it",
+        ),
+        ([(0, 5000), (1, 6500), (2, 7000)], [0, 0, 500], "the quickest frame is the measure"),
+        ([(0, 10**15), (1, 10**15 + 1000)], [0, 0], "clocks that are far apart"),
+        ([(0, 100), (1, 10**13), (2, 2100)], [0, 0, 0], "one time far ahead makes no other frame late"),
+        ([(0, 100), (700, 700_140), (1300, 1_300_180), (1900, 1_900_140)], [0, 0, 0, 40], "a slow drift is forgotten"),
+    ],
+)
+def test_lateness(frames: list[tuple[float, int]], late_ms: list[int], why: str) -> None:
+    """frames: when it came, s, and its event time, ms."""
+    lateness = Lateness()
+    assert [lateness.of_ms(event_time_ms, now) for now, event_time_ms in frames] == late_ms, why
 
 
 async def test_due_is_the_earliest_of_all_that_was_asked() -> None:
