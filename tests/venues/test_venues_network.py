@@ -64,6 +64,12 @@ async def websocket_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[i
 
 
 @asynccontextmanager
+async def get(of: Names, url: str, tls: ssl.SSLContext | bool = True) -> AsyncIterator[aiohttp.ClientResponse]:
+    async with aiohttp.ClientSession(connector=of.connector(tls)) as http, http.get(url) as response:
+        yield response
+
+
+@asynccontextmanager
 async def http_server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/", answer)
@@ -114,7 +120,7 @@ async def test_a_hiccup_is_logged_and_only_a_lasting_loss_is_told(monkeypatch: p
 
 @pytest.mark.parametrize(
     ("kept_s", "ask_before", "why"),
-    [(0.0, True, "what is remembered has become too old"), (60.0, False, "it was never resolved")],
+    [(0.0, True, "what is remembered is too old"), (60.0, False, "it was never resolved")],
 )
 async def test_a_name_without_known_addresses_fails(
     monkeypatch: pytest.MonkeyPatch, kept_s: float, ask_before: bool, why: str
@@ -152,9 +158,8 @@ async def test_rest_and_streams_both_go_on_by_the_last_addresses(monkeypatch: py
     async with http_server(there) as port, websocket_server() as stream_port:
         for broken in (False, True):
             resolver.broken = broken
-            async with aiohttp.ClientSession(connector=book.connector(True)) as http:
-                async with http.get(f"http://{HOST}:{port}/") as response:
-                    assert await response.text() == "there"
+            async with get(book, f"http://{HOST}:{port}/") as response:
+                assert await response.text() == "there"
             async with dialler(book).open(f"ws://{HOST}:{stream_port}/"):
                 pass
 
@@ -215,12 +220,11 @@ async def test_whoever_answers_at_a_remembered_address_must_prove_the_name(
         except StreamEnded as ended:
             outcome = ended.reason
         assert outcome == ("reached" if reached else "tls"), why
-        async with aiohttp.ClientSession(connector=book.connector(trusting)) as http:
-            try:
-                async with http.get(f"https://{HOST}:{port}/") as response:
-                    assert (response.status == 426) is reached, "the WebSocket server asks for an upgrade"
-            except aiohttp.ClientConnectorCertificateError:
-                assert not reached, why
+        try:
+            async with get(book, f"https://{HOST}:{port}/", trusting) as response:
+                assert (response.status == 426) is reached, "the WebSocket server asks for an upgrade"
+        except aiohttp.ClientConnectorCertificateError:
+            assert not reached, why
 
 
 # ------------------------------------------------------------------ sockets
@@ -292,8 +296,7 @@ async def test_row_35_every_socket_ends_when_the_peer_acknowledges_nothing(monke
         await hold.wait()
         return response
 
-    async with http_server(slow) as port, aiohttp.ClientSession(connector=book.connector(True)) as http:
-        async with http.get(f"http://{HOST}:{port}/") as response:
-            assert response.connection is not None
-            assert option(response.connection.transport) == USER_TIMEOUT_MS
-            hold.set()
+    async with http_server(slow) as port, get(book, f"http://{HOST}:{port}/") as response:
+        assert response.connection is not None
+        assert option(response.connection.transport) == USER_TIMEOUT_MS
+        hold.set()

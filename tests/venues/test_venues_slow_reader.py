@@ -1,4 +1,4 @@
-"""Row 36: a storm of events, and a reader that falls behind. The venue runs in a thread of its own, so that it never waits for us.
+"""Row 36: a storm of events, and a reader that falls behind. The venue runs in a thread of its own: it never waits for us.
 
 Nothing piles up on our side but what the sockets' buffers hold: one task reads a stream, decodes and judges at once, and while it
 does not, the venue's sends stop. What waited there is old, and must say so.
