@@ -5,8 +5,8 @@ Venue-neutral: an adapter gives a `Session` (one connection's life) and is told 
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger as Logger
@@ -137,6 +137,18 @@ async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], w
             watch.beat(now)
         elif now >= watch.deadline():
             watch.expired(now)
+
+
+async def until_ended(*parts: Coroutine[Any, Any, object]) -> NoReturn:
+    """Runs the parts of one connection until one of them ends it: raises its StreamEnded."""
+    ended: StreamEnded | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except* StreamEnded as errors:
+        ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
+    raise ended or StreamEnded("ended", "the connection ended")
 
 
 class Session:

@@ -42,7 +42,7 @@ from monitor.venues.binance.user_wire import Refetch, UserWire
 from monitor.venues.binance.wire import VENUE
 from monitor.venues.dial import StreamEnded
 from monitor.venues.due import Due
-from monitor.venues.stream import Backoff, Session, Supervisor, pump
+from monitor.venues.stream import Backoff, Session, Supervisor, pump, until_ended
 
 SNAPSHOT_CALLS = (ACCOUNT, POSITION_RISK, SYMBOL_CONFIG, ACCOUNT_CONFIG)
 _NO_SUCH_KEY = -1125
@@ -100,25 +100,21 @@ class AccountStream:
 
     # -------------------------------------------------------------- one connection
 
-    async def carry(self, session: Session) -> None:
+    async def carry(self, session: Session) -> NoReturn:
         """One connection, from the listen key to its end: raises StreamEnded."""
         settings = self._settings
         key = await self._open_key()
-        ended: StreamEnded | None = None
         async with self._shared.dial.open(settings.user_url(key)) as connection:
             opened_at = self._opened()
             session.set_ready()
             try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(pump(connection, lambda frame: self._receive(frame, key, opened_at)))
-                    group.create_task(self._keep_alive(key, session, opened_at))
-                    group.create_task(self._listen())
-            except* StreamEnded as errors:
-                ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
+                await until_ended(
+                    pump(connection, lambda frame: self._receive(frame, key, opened_at)),
+                    self._keep_alive(key, session, opened_at),
+                    self._listen(),
+                )
             finally:
                 self._open_sessions -= 1
-        if ended is not None:
-            raise ended
 
     async def _open_key(self) -> str:
         """The venue answers with the live key, if there is one, and extends it."""

@@ -54,7 +54,11 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     )
     rotate_jitter_s: float = Field(1800, ge=0, description="seconds by which the rotation may come earlier, at random")
     overlap_s: float = Field(2, ge=0, description="seconds for which both connections deliver during a rotation")
-    attempts_max: int = Field(300, gt=0, description="connection attempts of all streams together per attempts_window_s")
+    attempts_max: int = Field(
+        300,
+        gt=0,
+        description="connection attempts of all streams in attempts_window_s; a tenth is for those of all accounts",
+    )
     attempts_window_s: float = Field(300, gt=0, description="seconds of the window of attempts_max")
 
     # -------------------------------------------------------------- account

@@ -52,7 +52,11 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
     backoff_min_s: float = Field(0.5, gt=0, description="seconds of the first pause after a failed connection; full jitter")
     backoff_max_s: float = Field(30, gt=0, description="seconds of the longest pause; tries never end")
     settle_s: float = Field(30, ge=0, description="seconds of data after which a connection counts as a success")
-    attempts_max: int = Field(300, gt=0, description="connection attempts of all streams together per attempts_window_s")
+    attempts_max: int = Field(
+        300,
+        gt=0,
+        description="connection attempts of all streams in attempts_window_s; a tenth is for those of all accounts",
+    )
     attempts_window_s: float = Field(300, gt=0, description="seconds of the window of attempts_max")
 
     # -------------------------------------------------------------- account
