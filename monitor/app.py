@@ -61,7 +61,7 @@ class Ended(Enum):
 
 
 class KeyRefusedError(Exception):
-    """A key could move money; the text says which and what to do."""
+    """A key could move money, or its account cannot be watched; the text says which and what to do."""
 
 
 class Monitor:

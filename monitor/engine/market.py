@@ -120,7 +120,7 @@ class Market:
         fresh = index[event_ms > symbols.event_ms[index]]
         symbols.price[index] = price
         symbols.event_ms[index] = event_ms
-        symbols.seen_ms[fresh] = now_ms
+        symbols.seen_ms[fresh] = now_ms - event.late_ms
         return len(index) > 0
 
     def set_marks(self, event: Prices) -> None:

@@ -15,7 +15,7 @@ from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import PoolBook, Rows
 from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
-from monitor.model.events import ClockOffset, Event, StreamDown, StreamUp, VenueCall
+from monitor.model.events import ClockOffset, Degraded, Event, StreamDown, StreamUp, VenueCall
 from monitor.model.figures import Array, PoolFigures, PoolTable
 from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
@@ -93,6 +93,7 @@ class Scheme(ABC):
         self.due_ms = np.array([1000 * rule.reconcile_due_s for rule in stale])
         self._folds: dict[type, Callable[[Any], list[Transition]]] = {
             VenueCall: self._call,
+            Degraded: self._degraded,
             StreamUp: self._stream_up,
             StreamDown: self._stream_down,
             ClockOffset: self._clock_offset,
@@ -124,6 +125,10 @@ class Scheme(ABC):
         active = [name for name, row in self.book.accounts[event.account].pools.items() if self.book.pools.active[row]]
         pool = active[0] if len(active) == 1 else next((name for name in active if name in event.symbols), "")
         return self._happened(self.rules[event.account].venue_call, event.account, pool, subject, event.text)
+
+    def _degraded(self, event: Degraded) -> list[Transition]:
+        rules = self.rules[event.account] if event.account else self.venue_rules
+        return self._happened(rules.degraded, event.account, "", event.kind, event.text)
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         if event.account:
@@ -166,10 +171,10 @@ class Scheme(ABC):
         return said
 
     def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
-        """A momentary transition, told once."""
+        """A momentary transition, told once. alias "": of the whole venue."""
         if not rule.enabled:
             return []
-        row = self.book.accounts[alias].pools.get(pool, -1)
+        row = self.book.accounts[alias].pools.get(pool, -1) if alias else -1
         key = IncidentKey(self.name, alias, pool, rule.name, subject)
         figures = self.figures(row) if row >= 0 else None
         return [

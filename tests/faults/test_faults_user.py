@@ -45,7 +45,6 @@ async def test_row_06_listen_key_expired_though_kept_alive(stage: Any) -> None:
         assert not scene.told("health")
 
 
-@pytest.mark.xfail(strict=True, reason="two expiries within 10 minutes are logged and counted by reason, but nobody is alerted")
 async def test_row_06_two_expiries_in_ten_minutes_are_told(stage: Any) -> None:
     async with stage() as scene:
         for times in (1, 2):
