@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest_e2e import fetch
 from faults_scene import BTC, FAST, HTX, SLACK_S, Scene
 
 from monitor.sim.refused import RefusedError
@@ -200,7 +199,7 @@ async def test_row_32_htx_maintenance(stage: Any) -> None:
         await scene.until(lambda: scene.told("stale"), "told", 60)
         assert await scene.rest_results("unavailable") >= 1
         assert (await scene.metric("margin_stream_reconnects_total") or 0) >= 1
-        status, _ = await fetch(f"{scene.monitor.server.url}-/healthy")
+        status, _ = await scene.page("-/healthy")
         assert status == 200
         await scene.seconds(30)
         by_key = {(m["rule"], m["pool"], m["subject"]) for m in scene.receiver.webhook}

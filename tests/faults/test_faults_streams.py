@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest_e2e import fetch
 from faults_scene import FAST, SLACK_S, Scene
 
 PREMIUM = "/fapi/v1/premiumIndex"
@@ -73,7 +72,7 @@ async def test_row_02_stall_before_the_first_frame(stage: Any) -> None:
         took_s = await scene.until(lambda: scene.logged("stream_down", reason="no_first_frame"), "given up without a frame", 5)
         assert took_s <= 5 + SLACK_S
         assert await scene.reconnects("no_first_frame", "mark_price") >= 1
-        status, text = await fetch(f"{scene.monitor.server.url}-/ready")
+        status, text = await scene.page("-/ready")
         assert status == 503
         assert "mark_price" in text
         await scene.until(lambda: scene.told("stale", subject="mark price"), "what never came is stale after the grace", 30)
@@ -90,7 +89,7 @@ async def test_row_03_acknowledged_on_a_dead_route(stage: Any, route: str) -> No
             await scene.until(lambda: scene.logged("stream_down", reason="no_first_frame"), "given up", 10)
             assert "/ (!markPrice@arr@1s)" in scene.logged("stream_down")[0]["detail"], "the error names the route"
             await scene.seconds(10)
-            status, text = await fetch(f"{scene.monitor.server.url}-/ready")
+            status, text = await scene.page("-/ready")
             assert (status, "mark_price" in text) == (503, True)
             assert await scene.metric("margin_stream_up", stream="mark_price") == 0
             assert await scene.reconnects("no_first_frame", "mark_price") >= 1

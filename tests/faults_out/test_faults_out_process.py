@@ -43,7 +43,7 @@ async def test_row_44_killed_between_crossing_and_send(stage: Stage, tmp_path: P
         assert len(stage.alerts()) == 1, "once"
         assert await one.metric("margin_outbox_pending", channel="webhook") == 0
         assert await one.metric("margin_notifications_total", channel="webhook", result="sent") == 1
-        assert [event["notice"] for event in one.events("alert_sent")] == [tried.id]
+        assert [event["notice"] for event in one.events("alert_sent", channel="webhook")] == [tried.id]
     record_property("recovery_s", round(recovery_s, 2))
 
 
@@ -75,7 +75,7 @@ async def test_row_45_killed_between_send_and_mark(stage: Stage, tmp_path: Path,
         first, second = stage.taken
         assert (first.id, first.body) == (second.id, second.body)
         assert await one.metric("margin_outbox_pending", channel="webhook") == 0
-        assert [event["notice"] for event in one.events("alert_sent")] == [first.id]
+        assert [event["notice"] for event in one.events("alert_sent", channel="webhook")] == [first.id]
     record_property("recovery_s", round(recovery_s, 2))
 
 
