@@ -240,6 +240,7 @@ class Monitor:
         """The probe of the loop, and the heartbeat where there is somebody to call."""
         self.dead_man.ticked()  # the first tick is still to come
         tasks = [asyncio.create_task(self.dead_man.probe.run(), name="loop-probe")]
+        tasks.append(asyncio.create_task(self.dead_man.check_store(), name="store-check"))
         settings = self.config.heartbeat
         if settings.url is not None:
             heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms)

@@ -16,6 +16,7 @@ import json
 import random
 import string
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -113,6 +114,7 @@ class Canaries:
         self.files: dict[str, str] = {}
         self.log = io.StringIO()
         self.url = ""  # of who takes what no test asks for
+        self.visits: list[tuple[float, str]] = []  # there: monotonic time and path
         self.folder = folder
         self._random = random.SystemRandom()
         self._configs: list[Config] = []
@@ -179,6 +181,7 @@ class Canaries:
         """Somebody who takes everything, for the channels and the heartbeat that the test itself does not ask for."""
 
         async def take(request: web.Request) -> web.Response:
+            self.visits.append((time.monotonic(), request.path))
             return web.json_response({"ok": True, "result": {"message_id": 1}})
 
         app = web.Application(middlewares=[self.overhear])
