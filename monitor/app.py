@@ -25,6 +25,7 @@ from monitor.model.alerts import IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.readout import Readout
+from monitor.refusals import RefusalLog
 from monitor.status_line import status_line
 from monitor.store import Store
 from monitor.systemd import ServiceManager
@@ -230,9 +231,11 @@ class Monitor:
             await self.desk.handle(self._crossings.get_nowait())
 
     async def _tick(self) -> None:
+        refusals = RefusalLog(self.readout.counters)
         while True:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
+            refusals.look()
             await self.desk.tick(self.clock.now_ms())
             self.dead_man.ticked()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from conftest_e2e import Receiver
 from faults_canary import Canaries, guarded
 from faults_scene import FAST, Scene, staged
 from faults_table import Table
+from faults_witness import watched
 
 Stage = Callable[..., AbstractAsyncContextManager[Scene]]
 
@@ -59,7 +60,13 @@ def stage(
     return partial(staged, receiver, canaries, tmp_path / "state.db", record_property)
 
 
+@pytest.fixture(autouse=True)
+def _watched(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    with watched(record_property):
+        yield
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    target = os.environ.get("FAULT_TABLE")
-    if target and not hasattr(config, "workerinput"):  # the controller sees the reports of all workers
-        config.pluginmanager.register(Table(config.rootpath / target), "fault-table")
+    if not hasattr(config, "workerinput"):  # the controller sees the reports of all workers
+        target = os.environ.get("FAULT_TABLE")
+        config.pluginmanager.register(Table(config.rootpath / target if target else None), "fault-table")

@@ -16,6 +16,7 @@ from typing import Any
 from conftest_e2e import Receiver, data_for, until
 from faults_canary import Canaries, token_of
 from faults_proxy import ChaosProxy
+from faults_witness import saw
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
@@ -115,9 +116,11 @@ class Scene:
 
     def told(self, rule: str, **wanted: Any) -> list[dict[str, Any]]:
         """Messages at the webhook, in their order."""
+        saw("alert")
         return [m for m in self.receiver.webhook if m["rule"] == rule and wanted.items() <= m.items()]
 
     def logged(self, event: str, **wanted: Any) -> list[Mapping[str, Any]]:
+        saw("log")
         return [entry for entry in self.logs if entry["event"] == event and wanted.items() <= entry.items()]
 
     async def page(self, path: str) -> tuple[int, str]:
@@ -126,6 +129,7 @@ class Scene:
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """Sum of the matching samples of /metrics; None without any."""
+        saw("metric")
         _, text = await self.page("metrics")
         values = [
             sample.value
@@ -171,6 +175,7 @@ class Scene:
         assert self._ended_at is not None, "fault_ends() first"
         await self.until(condition or (lambda: self.healthy), "all is well again", within_s)
         took_s = self.now_s() - self._ended_at
+        saw("recovery")
         self._record("recovery_s", round(took_s, 1))
         return took_s
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from conftest_e2e import data_for, until
 from conftest_e2e import running as monitor_runs
 from faults_canary import Canaries, answer_of, guarded, token_of
+from faults_witness import saw
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -84,10 +85,12 @@ class Stage:
 
     def of(self, channel: str, rule: str = "health") -> list[Got]:
         """Attempts on one channel, about one rule."""
+        saw("alert")
         return [got for got in self.got if got.channel == channel and got.text.split("\n")[0].find(f"· {rule}") > 0]
 
     def alerts(self, rule: str = "health", channel: str = "webhook") -> list[dict[str, Any]]:
         """Alerts that were taken, of one rule."""
+        saw("alert")
         return [alert for got in self.taken if got.channel == channel for alert in got.alerts if alert["rule"] == rule]
 
 
@@ -116,6 +119,7 @@ def events(canaries: Canaries) -> list[Any]:
 
 
 def logged(events: list[Any], event: str, **fields: Any) -> list[Any]:
+    saw("log")
     return [entry for entry in events if entry.get("event") == event and fields.items() <= entry.items()]
 
 
@@ -212,6 +216,7 @@ def recover(there: SimExchange) -> None:
 
 def sample(exposition: str, name: str, **labels: str) -> float:
     """0 where there is no such series: counters appear with their first count."""
+    saw("metric")
     for family in text_string_to_metric_families(exposition):
         for one in family.samples:
             if one.name == name and labels.items() <= one.labels.items():
