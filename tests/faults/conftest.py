@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -19,19 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))  # the r
 
 from aiohttp import web
 from conftest_e2e import Receiver
-from faults_canary import Canaries, guarded
+from faults_canary import Canaries, canaries
 from faults_scene import FAST, Scene, staged
 from faults_table import Table
 from faults_witness import watched
 
+__all__ = ["canaries", "watched"]
+
 Stage = Callable[..., AbstractAsyncContextManager[Scene]]
-
-
-@pytest.fixture
-async def canaries(tmp_path: Path) -> AsyncIterator[Canaries]:
-    """In every secret field of every daemon; at the end of the test none may have been heard."""
-    async with guarded(tmp_path) as one:
-        yield one
 
 
 @pytest.fixture
@@ -58,12 +53,6 @@ def stage(
     """`async with stage(settings=…) as scene`: see faults_scene.staged."""
     monkeypatch.setattr("monitor.app.TICK_S", FAST)  # the second in which silence is noticed is an exchange second too
     return partial(staged, receiver, canaries, tmp_path / "state.db", record_property)
-
-
-@pytest.fixture(autouse=True)
-def _watched(record_property: Callable[[str, object], None]) -> Iterator[None]:
-    with watched(record_property):
-        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import quote, urlsplit
 
+import pytest
 import structlog
 from aiohttp import ClientSession, ClientTimeout, web
 from pydantic import BaseModel
@@ -239,12 +240,12 @@ class Canaries:
         ]
 
 
-@asynccontextmanager
-async def guarded(folder: Path) -> AsyncIterator[Canaries]:
-    """For a fixture. At its end none may have been heard, and something must have been."""
-    place = folder / "canaries"
-    place.mkdir()
-    one = Canaries(place)
+@pytest.fixture
+async def canaries(tmp_path: Path) -> AsyncIterator[Canaries]:
+    """In every secret field of every daemon; at the end of the test none may have been heard, and something must have been."""
+    folder = tmp_path / "canaries"
+    folder.mkdir()
+    one = Canaries(folder)
     async with one.receiving():
         with one.listening():
             yield one

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+
+import pytest
 
 SIGNS = ("alert", "metric", "log", "recovery")
 _seen: set[str] = set()  # of the one test that this process runs
@@ -14,9 +15,9 @@ def saw(sign: str) -> None:
     _seen.add(sign)
 
 
-@contextmanager
-def watched(record: Callable[[str, object], None]) -> Iterator[None]:
-    """Around a test; what it looked at goes into its report."""
+@pytest.fixture(autouse=True)
+def watched(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """What the test looked at goes into its report."""
     _seen.clear()
     yield
-    record("saw", sorted(_seen))
+    record_property("saw", sorted(_seen))

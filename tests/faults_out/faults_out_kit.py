@@ -19,7 +19,7 @@ import yaml
 from aiohttp import web
 from conftest_e2e import data_for, until
 from conftest_e2e import running as monitor_runs
-from faults_canary import Canaries, answer_of, guarded, token_of
+from faults_canary import Canaries, answer_of, token_of
 from faults_witness import saw
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
@@ -92,13 +92,6 @@ class Stage:
         """Alerts that were taken, of one rule."""
         saw("alert")
         return [alert for got in self.taken if got.channel == channel for alert in got.alerts if alert["rule"] == rule]
-
-
-@pytest.fixture
-async def canaries(tmp_path: Path) -> AsyncIterator[Canaries]:
-    """In every secret field of every daemon; at the end of the test none may have been heard."""
-    async with guarded(tmp_path) as one:
-        yield one
 
 
 @pytest.fixture
