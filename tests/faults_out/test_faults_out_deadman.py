@@ -147,7 +147,7 @@ async def test_it_stops_when_the_disk_is_full_though_nothing_happens(
     """In a calm night nobody writes. That the disk filled up must not be found by the crossing that matters."""
     assert deadman.STORE_CHECK_S + heartbeat.RECHECK_S + heartbeat.TIMEOUT_S <= STOPS_S_MAX
     monkeypatch.setattr(deadman, "STORE_CHECK_S", deadman.STORE_CHECK_S / SPEED)
-    monkeypatch.setattr("monitor.alerts.desk.STORE_RETRY_EVERY_S", 1.0)
+    monkeypatch.setattr("monitor.alerts.own.STORE_RETRY_EVERY_S", 1.0)
     with mounted(tmp_path, "640k") as place:
         disk = SmallDisk(place)
         async with exchange() as there, running(there, stage, place / "state.db", heartbeat=BEATS) as monitor:
