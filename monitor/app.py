@@ -26,6 +26,7 @@ from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.readout import Readout
+from monitor.refusals import RefusalLog
 from monitor.status_line import status_line
 from monitor.store import Store
 from monitor.systemd import ServiceManager
@@ -242,9 +243,11 @@ class Monitor:
             await self.desk.handle(self._crossings.get_nowait())
 
     async def _tick(self) -> None:
+        refusals = RefusalLog(self.readout.counters)
         while True:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
+            refusals.look()
             await self.desk.tick(self.clock.now_ms())
             if self.history is not None:
                 self.history.take(self.engine.table(), self.clock.now_ms())
@@ -254,6 +257,7 @@ class Monitor:
         """The probe of the loop, and the heartbeat where there is somebody to call."""
         self.dead_man.ticked()  # the first tick is still to come
         tasks = [asyncio.create_task(self.dead_man.probe.run(), name="loop-probe")]
+        tasks.append(asyncio.create_task(self.dead_man.check_store(), name="store-check"))
         settings = self.config.heartbeat
         if settings.url is not None:
             heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms)

@@ -21,11 +21,13 @@ class Symbols(Columns):
     new_row = {  # noqa: RUF012
         "price": (np.float64, np.nan),
         "mark": (np.float64, np.nan),  # where `price` is another one
+        "mark_ms": (np.int64, NEVER),
         "event_ms": (np.int64, NEVER),
         "seen_ms": (np.int64, NEVER),
     }
     price: FloatColumn
     mark: FloatColumn
+    mark_ms: IntColumn
     event_ms: IntColumn
     seen_ms: IntColumn
 
@@ -124,11 +126,12 @@ class Market:
         return len(index) > 0
 
     def set_marks(self, event: Prices) -> None:
-        """Mark prices beside the prices that margin is computed with."""
+        """Mark prices beside the prices that margin is computed with. A row older than what we have is dropped."""
+        symbols = self.symbols
         for row in event.rows:
             symbol = self.symbol_rows.get(row.symbol, FLAT)
-            if symbol != FLAT and 0 < row.price < np.inf:
-                self.symbols.mark[symbol] = row.price
+            if symbol != FLAT and 0 < row.price < np.inf and row.event_time_ms >= symbols.mark_ms[symbol]:
+                symbols.mark[symbol], symbols.mark_ms[symbol] = row.price, row.event_time_ms
 
     def set_indexes(self, event: Prices) -> None:
         """Index prices of coins, in USD: for amounts in USD, not for margin."""

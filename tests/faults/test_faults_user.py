@@ -159,6 +159,7 @@ async def test_row_17_duplicate_events(stage: Any) -> None:
         await scene.agreement("the state of a single delivery")
         await scene.recovered(scene.agrees)
         assert sum(frames.values()) > before + 4
+        assert await scene.metric("margin_pool_equity_usd", pool="USD") == scene.pool().equity
         assert not scene.told("reconcile")
         assert not scene.logged("stream_down")
 
