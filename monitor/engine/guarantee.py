@@ -1,11 +1,11 @@
 """HTX coin-margined delivery futures inside the engine: how its events move the book, and what is said about them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from monitor.engine import guarantee_workings
+from monitor.engine import guarantee_workings, moves
 from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
@@ -21,6 +21,14 @@ from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
 MINUTE_MS = 60_000
+FACTOR = "adjustment factor"
+
+
+class _Before(NamedTuple):
+    """An account's coins before an event."""
+
+    required: dict[int, float]  # by pool
+    terms: dict[int, tuple[float, float, float]]  # by pool that the event speaks of: leverage, net position, adjustment factor
 
 
 class GuaranteeScheme(Scheme):
@@ -81,9 +89,11 @@ class GuaranteeScheme(Scheme):
         return self._dress(self.judge.ratios())
 
     def _tables(self, event: GuaranteeTables) -> list[Transition]:
-        before = self._health()
+        before, required = self._health(), self.book.pools.requirement.copy()
         changed = self.book.set_tables(event)
         self.book.revalue()
+        for row in np.flatnonzero(self.book.pools.requirement != required).tolist():
+            self.book.required.add(row, FACTOR, self.book.pools.requirement[row] - required[row])
         said = self._dress(self.judge.ratios())
         used = self.book.pools.used
         for coin in sorted(changed):
@@ -111,33 +121,45 @@ class GuaranteeScheme(Scheme):
     def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         first = trust.snapshot_ms == NEVER
-        before = self._leverage(account, event.balance.coin)
-        self.book.take_snapshot(event, self.now_ms)
+        before = self._before(account, [event.balance.coin])
+        why = moves.SETTLEMENT if event.balance.coin in self._settling_ms else self._picture_why(event.account)
+        self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
         said = self._dress(self.judge.reconciled(account))
         if first:
             said += self._gone(event.account)
-        return said + self._moved(account, {event.balance.coin: before})
+        return said + self._moved(account, why, before)
 
     def _update(self, event: CoinUpdate) -> list[Transition]:
         account = self.book.accounts[event.account]
-        before = {balance.coin: self._leverage(account, balance.coin) for balance in event.balances}
+        before = self._before(account, (balance.coin for balance in event.balances))
         self.book.take_update(event)
-        return self._moved(account, before)
+        return self._moved(account, moves.why(event.reason), before)
 
-    def _moved(self, account: CoinAccount, leverage_before: Mapping[str, float]) -> list[Transition]:
-        said = self._account_moved(account.alias)
-        for coin, before in leverage_before.items():
-            after = self._leverage(account, coin)
-            if not np.isnan(before) and after != before:
-                text = f"leverage of {coin} is now {after:g}x, was {before:g}x"
+    def _moved(self, account: CoinAccount, why: str, before: _Before) -> list[Transition]:
+        p = self.book.pools
+        self.book.revalue()
+        required = dict(before.required)
+        for row, (leverage, net, factor) in before.terms.items():
+            if (p.leverage[row], p.net[row]) == (leverage, net) and p.factor[
+                row
+            ] != factor:  # the venue asks for more of the same
+                by_factor = float((p.factor[row] - factor) * p.used[row])
+                self.book.required.add(row, FACTOR, by_factor)
+                required[row] += by_factor
+        said = self._account_valued(account.alias, why, required)
+        for row, (leverage, _, _) in before.terms.items():
+            after, coin = float(p.leverage[row]), self.book.pool_keys[row].pool
+            if not np.isnan(leverage) and after != leverage:
+                text = f"leverage of {coin} is now {after:g}x, was {leverage:g}x"
                 said += self._happened(self.rules[account.alias].mode_change, account.alias, coin, "leverage", text)
         return said
 
-    def _leverage(self, account: CoinAccount, coin: str) -> float:
-        row = account.pools.get(coin)
-        return float("nan") if row is None else float(self.book.pools.leverage[row])
+    def _before(self, account: CoinAccount, coins: Iterable[str]) -> _Before:
+        p, rows = self.book.pools, [account.pools[coin] for coin in coins if coin in account.pools]
+        terms = {row: (float(p.leverage[row]), float(p.net[row]), float(p.factor[row])) for row in rows}
+        return _Before(self._required(account.alias), terms)
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         """An account that holds no coin has no picture: its stream, heard and asked, is all there is to know of it."""

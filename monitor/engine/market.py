@@ -203,10 +203,14 @@ class RateWindow:
         return now / then - 1.0
 
 
-def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+def haircut_rounding(index: float, other: float) -> float:
     """The rates are printed with 8 places, so a haircut recomputed from a small price is only so exact."""
-    for side in ("bid", "ask"):
-        was, now = getattr(before, side) / before.index, getattr(after, side) / after.index
-        if abs(now - was) > 1e-6 + 2e-8 / min(before.index, after.index):
-            return True
-    return False
+    return 1e-6 + 2e-8 / min(index, other)
+
+
+def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+    return any(
+        abs(getattr(after, side) / after.index - getattr(before, side) / before.index)
+        > haircut_rounding(before.index, after.index)
+        for side in ("bid", "ask")
+    )

@@ -15,7 +15,7 @@ TRADES, FUNDING, TRANSFER, SETTLEMENT = "trades and fees", "funding", "transfer"
 MODE, GAP, FOUND, OTHER = "change of mode", "change while the stream was down", "change found by REST", "other change"
 LISTS = "list of the venue"  # contracts or collateral described anew
 
-# The venues' own words for the reason of an account event. Sources: Binance ACCOUNT_UPDATE `m`, HTX `event` of the private topics.
+# The venues' own words for the reason of an account event: Binance ACCOUNT_UPDATE `m`, HTX `event` of the private topics.
 WHYS = {
     "ORDER": TRADES,
     "FUNDING_FEE": FUNDING,

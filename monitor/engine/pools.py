@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn, IntColumn
 from monitor.engine.market import NEVER, Market
+from monitor.engine.moves import Moves
 from monitor.model.figures import PoolKey
 
 Rows = NDArray[np.intp]
@@ -38,6 +39,7 @@ class Pools(Columns):
         "isolated": (np.bool_, False),
         "active": (np.bool_, False),  # holds a position or a wallet
         "ever_active": (np.bool_, False),  # since the start
+        "based": (np.bool_, False),  # what moves it is booked: its next message tells it
         "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
         "blind": (np.bool_, False),  # so old that nothing is known
         "held_ms": (np.int64, NEVER),  # since when its alerts are held, as the venue settles
@@ -61,6 +63,7 @@ class Pools(Columns):
     isolated: BoolColumn
     active: BoolColumn
     ever_active: BoolColumn
+    based: BoolColumn
     may_improve: BoolColumn
     blind: BoolColumn
     held_ms: IntColumn
@@ -96,6 +99,7 @@ class PoolBook(ABC):
         self.pools = pools
         self.pool_keys: list[PoolKey] = []
         self.accounts = accounts
+        self.required = Moves()  # of the requirement, by pool row, in the pool's unit
 
     @abstractmethod
     def revalue(self, account: Any = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from msgspec import Struct
 
+from monitor.engine import moves
 from monitor.engine.columns import BoolColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
@@ -145,12 +146,26 @@ class Scheme(ABC):
         offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
         return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
 
-    def _account_moved(self, alias: str) -> list[Transition]:
-        """After the rows of one account changed."""
+    def _required(self, alias: str) -> dict[int, float]:
+        """Of each pool of the account, before its rows change."""
+        rows = self.book.accounts[alias].pool_rows()
+        return dict(zip(rows.tolist(), self.book.pools.requirement[rows].tolist(), strict=True))
+
+    def _account_moved(self, alias: str, why: str, required: Mapping[int, float]) -> list[Transition]:
+        """After the rows of one account changed. why: the cause; required: as it was."""
+        self.book.revalue(self.book.accounts[alias])
+        return self._account_valued(alias, why, required)
+
+    def _account_valued(self, alias: str, why: str, required: Mapping[int, float]) -> list[Transition]:
         account = self.book.accounts[alias]
-        self.book.revalue(account)
+        for row, now in self._required(alias).items():
+            self.book.required.add(row, why, now - required.get(row, 0.0))
         self._mark_trust(account.pool_rows())
         return self._dress(self.judge.all_of(account))
+
+    def _picture_why(self, alias: str) -> str:
+        """What a full picture shows to have changed is named by how it could be missed."""
+        return moves.GAP if self.trust[alias].why_not else moves.FOUND
 
     def _gone(self, alias: str) -> list[Transition]:
         """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
@@ -254,9 +269,11 @@ class Scheme(ABC):
 
     def _dress(self, verdicts: list[Verdict]) -> list[Transition]:
         levels = self.judge.pool_levels() if verdicts else None
-        return [self._transition(verdict, levels) for verdict in verdicts]
+        told = {verdict.pool for verdict in verdicts if verdict.pool >= 0 and verdict.key.rule in RATIO_RULES}
+        causes = {row: self.explain.causes(row) for row in sorted(told)}  # once: two rules may speak of one move
+        return [self._transition(verdict, levels, causes) for verdict in verdicts]
 
-    def _transition(self, verdict: Verdict, levels: LevelColumn | None) -> Transition:
+    def _transition(self, verdict: Verdict, levels: LevelColumn | None, causes: Mapping[int, tuple[Cause, ...]]) -> Transition:
         """Adds figures, causes and levers of the pool."""
         row = verdict.pool
         worse = verdict.level > verdict.was or verdict.level is Level.UNKNOWN
@@ -271,7 +288,7 @@ class Scheme(ABC):
             value=verdict.value if np.isfinite(verdict.value) else None,
             limit=verdict.limit,
             figures=self.figures(row, levels) if row >= 0 else None,
-            causes=self.explain.causes(row) if row >= 0 and verdict.key.rule in RATIO_RULES else (),
+            causes=causes.get(row, ()) if verdict.key.rule in RATIO_RULES else (),
             levers=levers,
         )
 
