@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from monitor.model.alerts import Cause
 
 CAUSES_MAX = 5  # told one by one; what is smaller is told as one
-SMALL = 1e-9  # of the pool's equity: a cause below this is rounding
+SMALL = 1e-10  # of the pool's equity: a cause below this is rounding
 
 TRADES, FUNDING, TRANSFER, SETTLEMENT = "trades and fees", "funding", "transfer", "settlement"
 MODE, GAP, FOUND, OTHER = "change of mode", "change while the stream was down", "change found by REST", "other change"
+RETOLD = "change found by a later push"
 LISTS = "list of the venue"  # contracts or collateral described anew
 
 # The venues' own words for the reason of an account event: Binance ACCOUNT_UPDATE `m`, HTX `event` of the private topics.
@@ -41,7 +42,7 @@ WHYS = {
     "order.liquidation": "liquidation",
     "settlement": SETTLEMENT,
     "switch_lever_rate": "leverage",
-    **dict.fromkeys(("init", "snapshot"), FOUND),
+    **dict.fromkeys(("init", "snapshot"), RETOLD),
 }
 
 
