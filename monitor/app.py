@@ -88,6 +88,7 @@ class Monitor:
         self._on_started = on_started
         self._turned_s = time.monotonic()  # when it began to start or to end
         self.started = asyncio.Event()
+        self._adapters: dict[str, Venue] = {}
         self.server: Server
         self.readout: Readout
         self.desk: AlertDesk
@@ -140,6 +141,7 @@ class Monitor:
             setups = [AccountSetup(account.venue, account.name, account.rules) for account in config.accounts]
             self.engine = Engine(setups, config.rules, {incident.key: incident for incident in self.desk.incidents()})
             venues = self._venues()
+            self._adapters = {venue.name: venue for venue in venues}
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -215,6 +217,9 @@ class Monitor:
             self.readout.took(time.perf_counter() - began)
         if said:
             self._crossings.put_nowait(said)
+        for venue, alias in self.engine.take_doubted_tables():
+            log.warning("tables_doubted", venue=venue, account=alias)
+            self._adapters[venue].request_tables(alias)
 
     async def _decide(self) -> None:
         """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""

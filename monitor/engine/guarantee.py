@@ -13,6 +13,7 @@ from monitor.engine.guarantee_explain import GuaranteeExplainer
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, Market
 from monitor.engine.scheme import AccountSetup, Scheme
+from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Transition
 from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
@@ -24,11 +25,12 @@ MINUTE_MS = 60_000
 FACTOR = "adjustment factor"
 
 
-class _Before(NamedTuple):
-    """An account's coins before an event."""
+class _Terms(NamedTuple):
+    """Of a coin: what its requirement is computed with beside its margin."""
 
-    required: dict[int, float]  # by pool
-    terms: dict[int, tuple[float, float, float]]  # by pool that the event speaks of: leverage, net position, adjustment factor
+    leverage: float
+    net: float
+    factor: float
 
 
 class GuaranteeScheme(Scheme):
@@ -121,45 +123,54 @@ class GuaranteeScheme(Scheme):
     def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         first = trust.snapshot_ms == NEVER
-        before = self._before(account, [event.balance.coin])
-        why = moves.SETTLEMENT if event.balance.coin in self._settling_ms else self._picture_why(event.account)
-        self.book.take_snapshot(event, self.now_ms, why)
+        coin = event.balance.coin
+        before, terms = self._standing(event.account), self._terms(account, [coin])
+        picture_ms = int(self.book.pools.answered_ms[account.pools[coin]]) if coin in account.pools else NEVER
+        settling = coin in self._settling_ms
+        owed = self._heard_since(event.account, picture_ms) and not settling
+        why = moves.SETTLEMENT if settling else moves.FOUND if owed else moves.GAP
+        changed = self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
         said = self._dress(self.judge.reconciled(account))
         if first:
             said += self._gone(event.account)
-        return said + self._moved(account, why, before)
+        said += self._moved(account, why, before, terms)
+        if owed:
+            pool = account.pools[coin]
+            self._shown(event.account, changed, {pool: before[pool]})
+        return said
 
     def _update(self, event: CoinUpdate) -> list[Transition]:
         account = self.book.accounts[event.account]
-        before = self._before(account, (balance.coin for balance in event.balances))
+        self.unheard[event.account].heard(event)
+        before, terms = self._standing(event.account), self._terms(account, (balance.coin for balance in event.balances))
         self.book.take_update(event)
-        return self._moved(account, moves.why(event.reason), before)
+        return self._moved(account, moves.why(event.reason), before, terms)
 
-    def _moved(self, account: CoinAccount, why: str, before: _Before) -> list[Transition]:
+    def _moved(
+        self, account: CoinAccount, why: str, before: Mapping[int, Standing], terms: Mapping[int, _Terms]
+    ) -> list[Transition]:
+        """terms: as they were, of the pools that the event speaks of."""
         p = self.book.pools
         self.book.revalue()
-        required = dict(before.required)
-        for row, (leverage, net, factor) in before.terms.items():
-            if (p.leverage[row], p.net[row]) == (leverage, net) and p.factor[
-                row
-            ] != factor:  # the venue asks for more of the same
-                by_factor = float((p.factor[row] - factor) * p.used[row])
+        known = dict(before)
+        for row, was in terms.items():
+            if (p.leverage[row], p.net[row]) == (was.leverage, was.net) and p.factor[row] != was.factor:  # more of the same
+                by_factor = float((p.factor[row] - was.factor) * p.used[row])
                 self.book.required.add(row, FACTOR, by_factor)
-                required[row] += by_factor
-        said = self._account_valued(account.alias, why, required)
-        for row, (leverage, _, _) in before.terms.items():
+                known[row] = known[row]._replace(requirement=known[row].requirement + by_factor)
+        said = self._account_valued(account.alias, why, known)
+        for row, was in terms.items():
             after, coin = float(p.leverage[row]), self.book.pool_keys[row].pool
-            if not np.isnan(leverage) and after != leverage:
-                text = f"leverage of {coin} is now {after:g}x, was {leverage:g}x"
+            if not np.isnan(was.leverage) and after != was.leverage:
+                text = f"leverage of {coin} is now {after:g}x, was {was.leverage:g}x"
                 said += self._happened(self.rules[account.alias].mode_change, account.alias, coin, "leverage", text)
         return said
 
-    def _before(self, account: CoinAccount, coins: Iterable[str]) -> _Before:
+    def _terms(self, account: CoinAccount, coins: Iterable[str]) -> dict[int, _Terms]:
         p, rows = self.book.pools, [account.pools[coin] for coin in coins if coin in account.pools]
-        terms = {row: (float(p.leverage[row]), float(p.net[row]), float(p.factor[row])) for row in rows}
-        return _Before(self._required(account.alias), terms)
+        return {row: _Terms(float(p.leverage[row]), float(p.net[row]), float(p.factor[row])) for row in rows}
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         """An account that holds no coin has no picture: its stream, heard and asked, is all there is to know of it."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.engine import moves
 from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn
-from monitor.engine.ledger import CoinLedger, Leg
+from monitor.engine.ledger import CoinLedger, Leg, RowKey, Told
 from monitor.engine.market import FLAT, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, relative_difference, sums
@@ -150,14 +150,16 @@ class GuaranteeBook(PoolBook):
             self._place_tables(row, pool.pool)
         return changed
 
-    def take_snapshot(self, event: CoinSnapshot, now_ms: int, why: str) -> None:
-        """why: names what the picture shows to have changed."""
+    def take_snapshot(self, event: CoinSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
+        """why: names what the picture shows to have changed. Returns the rows that it changed."""
         account = self.accounts[event.account]
-        for leg in account.ledger.take_snapshot(event):
+        legs, changed = account.ledger.take_snapshot(event)
+        for leg in legs:
             self._place(account, leg, why)
         self._place_balance(account, account.ledger.balances[event.balance.coin], why)
         self.pools.answered_ms[account.pools[event.balance.coin]] = now_ms
         self._reconcile(account, event)
+        return changed
 
     def take_update(self, event: CoinUpdate) -> None:
         account = self.accounts[event.account]
@@ -332,6 +334,9 @@ class GuaranteeBook(PoolBook):
             if symbol_row != FLAT:
                 price[symbol_row] = implied
         self._value(price)
+        if balance.adjust_factor is not None and p.factor_table[row] != FactorTables.UNKNOWN:
+            by_table = self.factors.factor(p.factor_table[row : row + 1], p.net[row : row + 1])[0]
+            self.compare_tables(row, off=abs(by_table - balance.adjust_factor) > PLACES)
         p.venue_equity[row] = balance.venue_equity
         factor = p.factor[row] if balance.adjust_factor is None else balance.adjust_factor
         p.venue_requirement[row] = factor * (balance.venue_position_margin + balance.margin_frozen)
@@ -357,6 +362,9 @@ class GuaranteeBook(PoolBook):
     def uses_prices(self) -> bool:
         """Only contracts that are held are subscribed to."""
         return bool((self.legs.quantity != 0).any())
+
+    def rows_older(self) -> int:
+        return sum(account.ledger.rows_older for account in self.accounts.values())
 
     def uses_rates(self) -> bool:
         return False

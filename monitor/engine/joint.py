@@ -148,9 +148,10 @@ class JointScheme(Scheme):
     def _snapshot(self, event: AccountSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         was = (account.ledger.mode, account.ledger.hedge)
-        why = moves.MODE if was[0] not in (None, event.mode) else self._picture_why(event.account)
-        required = self._required(event.account)
-        self.book.take_snapshot(event, self.now_ms, why)
+        owed = self._heard_since(event.account, trust.snapshot_ms)
+        why = moves.MODE if was[0] not in (None, event.mode) else moves.FOUND if owed else moves.GAP
+        before = self._standing(event.account)
+        changed = self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         said = self._dress(self.judge.reconciled(account))
         if was[0] is None:
@@ -159,18 +160,22 @@ class JointScheme(Scheme):
             sides = "hedge" if event.hedge else "one-way"
             text = f"account mode is now {event.mode.replace('_', ' ')}, {sides} positions"
             said += self._happened(self.rules[event.account].mode_change, event.account, "", "mode", text)
-        return said + self._account_moved(event.account, why, required)
+        said += self._account_moved(event.account, why, before)
+        if owed:
+            self._shown(event.account, changed, before)
+        return said
 
     def _update(self, event: AccountUpdate) -> list[Transition]:
-        required = self._required(event.account)
+        self.unheard[event.account].heard(event)
+        before = self._standing(event.account)
         self.book.take_update(event)
-        return self._account_moved(event.account, moves.why(event.reason), required)
+        return self._account_moved(event.account, moves.why(event.reason), before)
 
     def _leverage(self, event: LeverageChanged) -> list[Transition]:
         old = self.book.accounts[event.account].ledger.leverages.get(event.symbol)
-        required = self._required(event.account)
+        before = self._standing(event.account)
         self.book.take_leverage(event)
-        said = self._account_moved(event.account, moves.LISTS, required)
+        said = self._account_moved(event.account, moves.LISTS, before)
         if old == event.leverage:
             return said
         text = f"leverage of {event.symbol} is now {event.leverage:g}x" + (f", was {old:g}x" if old else "")

@@ -10,7 +10,7 @@ import numpy as np
 
 from monitor.engine import moves
 from monitor.engine.columns import Columns, FloatColumn, IndexColumn
-from monitor.engine.ledger import Ledger, Leg
+from monitor.engine.ledger import Ledger, Leg, RowKey, Told
 from monitor.engine.market import FLAT, UNIT, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, Rows, relative_difference, sums
@@ -22,6 +22,10 @@ from monitor.model.instruments import BracketTable
 USD = "USD"
 UNKNOWN_ASSET = "?"  # margin asset of a symbol that the venue has not described: it has no rate, so its pool is unknown
 NO_TABLE = BracketTable("", ())
+
+# Of the venue's own maintenance margin. At the venue's own prices ours agrees to the last printed places: beyond this the
+# brackets are others.
+TABLES_OFF = 1e-4
 
 
 class Legs(Columns):
@@ -140,14 +144,15 @@ class JointBook(PoolBook):
                         changed.append((account.alias, symbol, self.tiers.tables[before]))
         return changed
 
-    def take_snapshot(self, event: AccountSnapshot, now_ms: int, why: str) -> None:
-        """why: names what the picture shows to have changed."""
+    def take_snapshot(self, event: AccountSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
+        """why: names what the picture shows to have changed. Returns the rows that it changed."""
         account = self.accounts[event.account]
-        account.ledger.take_snapshot(event)
+        changed = account.ledger.take_snapshot(event)
         self._place_all(account, why)
         told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
         self.pools.answered_ms[told] = now_ms
         self._reconcile(account, event)
+        return changed
 
     def take_update(self, event: AccountUpdate) -> None:
         account = self.accounts[event.account]
@@ -370,6 +375,7 @@ class JointBook(PoolBook):
                 relative_difference(p.equity[row], venue.equity, requirement=required),
                 relative_difference(p.requirement[row], required, requirement=required),
             )
+            self.compare_tables(row, off=abs(p.requirement[row] - required) > TABLES_OFF * max(required, p.requirement[row]))
         rows = account.pool_rows()
         p.bound_at_answer[rows[p.isolated[rows]]] = np.nan
         told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
@@ -404,6 +410,9 @@ class JointBook(PoolBook):
             rate_ms=market.assets.seen_ms[slots.rate_row[rated]],
             active=np.concatenate((held_pool, slots.pool[slots.wallet != 0])),
         )
+
+    def rows_older(self) -> int:
+        return sum(account.ledger.rows_older for account in self.accounts.values())
 
     def uses_rates(self) -> bool:
         """The index feed matters only where an account is in joint margin."""

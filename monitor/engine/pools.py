@@ -34,6 +34,7 @@ class Pools(Columns):
         "answered_ms": (np.int64, NEVER),  # when the venue's own figures came
         "difference": (np.float64, np.nan),
         "differs_in_a_row": (np.int64, 0),
+        "tables_off": (np.bool_, False),  # the venue's own requirement does not follow from the tables that we have
         "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
         "known_ms": (np.int64, NEVER),  # when all figures were last known
         "isolated": (np.bool_, False),
@@ -58,6 +59,7 @@ class Pools(Columns):
     answered_ms: IntColumn
     difference: FloatColumn
     differs_in_a_row: IntColumn
+    tables_off: BoolColumn
     fresh_ms: IntColumn
     known_ms: IntColumn
     isolated: BoolColumn
@@ -100,6 +102,7 @@ class PoolBook(ABC):
         self.pool_keys: list[PoolKey] = []
         self.accounts = accounts
         self.required = Moves()  # of the requirement, by pool row, in the pool's unit
+        self.tables_doubted: set[str] = set()  # accounts whose tables are to be read again; whoever asks for that clears it
 
     @abstractmethod
     def revalue(self, account: Any = None) -> None:
@@ -117,6 +120,10 @@ class PoolBook(ABC):
         """Whether any pool is valued with rates of assets."""
 
     @abstractmethod
+    def rows_older(self) -> int:
+        """Rows of account events that were dropped, as newer ones were known."""
+
+    @abstractmethod
     def available(self) -> FloatColumn:
         """For new orders, by pool."""
 
@@ -128,6 +135,12 @@ class PoolBook(ABC):
         row = account.pools[name] = self.pools.add(account=account.place, isolated=isolated)
         self.pool_keys.append(PoolKey(self.market.venue, account.alias, name))
         return row
+
+    def compare_tables(self, row: int, *, off: bool) -> None:
+        """After each answer of the venue. A mismatch is doubted once, until it has been mended."""
+        if off and not self.pools.tables_off[row]:
+            self.tables_doubted.add(self.pool_keys[row].account)
+        self.pools.tables_off[row] = off
 
     def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
         """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.

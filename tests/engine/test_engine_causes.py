@@ -35,6 +35,7 @@ from monitor.model.events import (
     PriceKind,
     Prices,
     StreamDown,
+    StreamUp,
     TimePassed,
 )
 from monitor.model.figures import PoolFigures, PoolKey
@@ -140,6 +141,7 @@ def test_an_asset_that_is_newly_paid_in_counts_whole() -> None:
 @pytest.mark.parametrize(("down", "what"), [(False, "change found by REST"), (True, "change while the stream was down")])
 def test_what_only_a_picture_shows_is_named_so(down: bool, what: str) -> None:
     world = based()
+    world.feed(StreamUp(VENUE, "main", "user"))
     if down:
         world.feed(StreamDown(VENUE, "main", "user", "reset"))
     world.wallets = {"USDT": 990.0, "BTC": 0.1}

@@ -65,6 +65,7 @@ class HtxVenue:
         self.streams: list[StreamStatus] = [self._last, self._index, self._notices, *self._users]
         self._clock = VenueClock(now_ms, lambda offset_ms, error_ms: emit(ClockOffset(VENUE, offset_ms, error_ms)))
         self._running: dict[str, AccountStream] = {}
+        self._tables: Tables
 
     async def run(self) -> NoReturn:
         """For ever: whatever the venue does is survived. An exception out of it is a bug."""
@@ -117,7 +118,7 @@ class HtxVenue:
         index = feed(settings.index_path, "index", self._index, quiet_is_normal=False)
         quiet.attach(trades)
 
-        tables = Tables(shared)
+        tables = self._tables = Tables(shared)
         self._running = {
             access.alias: AccountStream(shared, access, status, contracts, settlements)
             for access, status in zip(self._accesses, self._users, strict=True)
@@ -145,6 +146,11 @@ class HtxVenue:
         """Full snapshots of the account soon. Before `run` has started nothing is needed: it begins with them."""
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
+
+    def request_tables(self, alias: str) -> None:
+        """The public tables soon, which are every account's; the first run reads them in any case."""
+        if alias in self._running:
+            self._tables.request()
 
     # -------------------------------------------------------------- clock and connection
 
