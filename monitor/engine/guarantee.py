@@ -139,7 +139,7 @@ class GuaranteeScheme(Scheme):
         if owed:
             pool = account.pools[coin]
             self._shown(event.account, changed, {pool: before[pool]})
-        return said
+        return said + self._unsound(event.account)
 
     def _update(self, event: CoinUpdate) -> list[Transition]:
         account = self.book.accounts[event.account]

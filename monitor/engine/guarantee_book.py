@@ -15,7 +15,7 @@ from monitor.engine.market import FLAT, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, relative_difference, sums
 from monitor.margin import guarantee
-from monitor.margin.guarantee_tables import FactorTables, LadderTables
+from monitor.margin.guarantee_tables import FactorTables, LadderTables, lint_factors
 from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, GuaranteeTables, Position
 
 PLACES = 1e-12  # the venue prints 18; equal up to this is equal
@@ -121,6 +121,7 @@ class GuaranteeBook(PoolBook):
         self.leg_keys: list[tuple[str, str, str]] = []  # (account, contract, side)
         self.moves = Moves()  # of the equity, by pool, in the coin
         self.factors, self.ladders = FactorTables(), LadderTables()
+        self._faults: dict[int, list[str]] = {}  # by row of factors
         self._factor_rows: dict[tuple[str, float], int] = {}  # (coin, leverage)
         self._ladder_rows: dict[tuple[str, float], int] = {}
         self._profit_ratios: dict[str, float] = {}
@@ -131,7 +132,10 @@ class GuaranteeBook(PoolBook):
         """Returns the coins whose tables or terms changed; the first time that one is told is no change."""
         changed = set()
         for table in event.factors:
+            known = len(self.factors.tables)
             row, key = self.factors.row(table), (table.coin, table.leverage)
+            if row == known and (faults := lint_factors(table)):
+                self._faults[row] = faults
             if self._factor_rows.get(key, row) != row:
                 changed.add(table.coin)
             self._factor_rows[key] = row
@@ -362,6 +366,11 @@ class GuaranteeBook(PoolBook):
     def uses_prices(self) -> bool:
         """Only contracts that are held are subscribed to."""
         return bool((self.legs.quantity != 0).any())
+
+    def table_faults(self, account: CoinAccount) -> list[tuple[str, str]]:
+        p = self.pools
+        used = [(coin, int(p.factor_table[row])) for coin, row in account.pools.items() if p.used[row] > 0]
+        return [(coin, fault) for coin, table in used for fault in self._faults.get(table, ())]
 
     def rows_older(self) -> int:
         return sum(account.ledger.rows_older for account in self.accounts.values())

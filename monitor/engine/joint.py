@@ -163,7 +163,7 @@ class JointScheme(Scheme):
         said += self._account_moved(event.account, why, before)
         if owed:
             self._shown(event.account, changed, before)
-        return said
+        return said + self._unsound(event.account)
 
     def _update(self, event: AccountUpdate) -> list[Transition]:
         self.unheard[event.account].heard(event)

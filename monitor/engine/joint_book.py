@@ -15,7 +15,7 @@ from monitor.engine.market import FLAT, UNIT, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, Rows, relative_difference, sums
 from monitor.margin import joint
-from monitor.margin.brackets import TierTables, maintenance_margin
+from monitor.margin.brackets import TierTables, lint, maintenance_margin
 from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, LeverageChanged, Mode, Position
 from monitor.model.instruments import BracketTable
 
@@ -120,6 +120,7 @@ class JointBook(PoolBook):
         self.tiers.row(NO_TABLE)
         self.moves = Moves()  # of the equity, by slot, in the asset
         self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
+        self._faults: dict[int, list[str]] = {}  # by row of tiers
         self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
 
     # -------------------------------------------------------------- folding
@@ -130,7 +131,10 @@ class JointBook(PoolBook):
         changed = []
         symbols = set()
         for table in event.tables:
+            known = len(self.tiers.tables)
             row = self.tiers.row(table)
+            if row == known and (faults := lint(table)):
+                self._faults[row] = faults
             if tables.get(table.symbol) != row:
                 tables[table.symbol] = row
                 symbols.add(table.symbol)
@@ -410,6 +414,13 @@ class JointBook(PoolBook):
             rate_ms=market.assets.seen_ms[slots.rate_row[rated]],
             active=np.concatenate((held_pool, slots.pool[slots.wallet != 0])),
         )
+
+    def table_faults(self, account: AccountRows) -> list[tuple[str, str]]:
+        if not self._faults:
+            return []
+        legs = self.legs
+        held = sorted({(symbol, int(legs.table[row])) for (symbol, _), row in account.legs.items() if legs.quantity[row]})
+        return [(symbol, fault) for symbol, table in held for fault in self._faults.get(table, ())]
 
     def rows_older(self) -> int:
         return sum(account.ledger.rows_older for account in self.accounts.values())

@@ -120,6 +120,10 @@ class PoolBook(ABC):
         """Whether any pool is valued with rates of assets."""
 
     @abstractmethod
+    def table_faults(self, account: Any) -> list[tuple[str, str]]:
+        """(symbol or coin, what is wrong) of the venue's tables that the account's positions are under."""
+
+    @abstractmethod
     def rows_older(self) -> int:
         """Rows of account events that were dropped, as newer ones were known."""
 

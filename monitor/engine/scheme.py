@@ -91,6 +91,7 @@ class Scheme(ABC):
         self._restored = restored
         self._started_ms = NEVER
         self.clock_offset_ms: int | None = None  # venue − ours, when last compared
+        self._faults_told: set[tuple[str, str]] = set()
         self.unheard = {account.alias: Unheard() for account in accounts}
         stale = [account.rules.stale for account in accounts]
         self.improve_ms = np.array([rule.improve_ms for rule in stale])
@@ -200,6 +201,16 @@ class Scheme(ABC):
             self.book.required.add(row, why, now.requirement - (before[row].requirement if row in before else 0.0))
         self._mark_trust(account.pool_rows())
         return self._dress(self.judge.all_of(account))
+
+    def _unsound(self, alias: str) -> list[Transition]:
+        """What is wrong in itself with the account's tables. They are used, as there are no others; it is said once."""
+        said = []
+        for subject, fault in self.book.table_faults(self.book.accounts[alias]):
+            if (alias, fault) not in self._faults_told:
+                self._faults_told.add((alias, fault))
+                text = f"the venue's table is not sound, figures by it may be wrong: {fault}"
+                said += self._happened(self.rules[alias].tier_change, alias, "", subject, text)
+        return said
 
     def _gone(self, alias: str) -> list[Transition]:
         """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
