@@ -27,6 +27,7 @@ START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
 HOLD_MAX_MS = 300_000  # alerts of a coin that settles are held so long; then it is UNKNOWN
 SAFE_HEALTH = 1.5  # levers say how to be back here, where the rule has no limit `high`
 BEYOND = 1.001  # a lever must clear the limit, not stand on it
+NAMES_MAX = 5  # rows that one message names
 RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")  # their messages say why, and what to do
 
 
@@ -172,12 +173,13 @@ class Scheme(ABC):
         rule = self.rules[alias].reconcile
         said = []
         for shown in self.unheard[alias].overdue(self.now_ms, 1000 * rule.unheard_s):
-            names = ", ".join(sorted(key if isinstance(key, str) else " ".join(key) for key in shown.rows))
+            names = sorted(key if isinstance(key, str) else " ".join(key) for key in shown.rows)
+            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
             for row, moved in shown.moved.items():
                 level = rule.level_of(moved.relative)
                 if level is not None and rule.enabled:
                     text = (
-                        f"the stream did not tell of a change of {names}, REST shows it: "
+                        f"the stream did not tell of a change of {', '.join(names[:NAMES_MAX])}{more}, REST shows it: "
                         f"equity {moved.before.equity:,.6g} → {moved.after.equity:,.6g}, liquidated at "
                         f"{moved.before.requirement:,.6g} → {moved.after.requirement:,.6g} {self.explain.unit(row)}"
                     )
