@@ -90,6 +90,7 @@ class Monitor:
         self._on_started = on_started
         self._turned_s = time.monotonic()  # when it began to start or to end
         self.started = asyncio.Event()
+        self._adapters: dict[str, Venue] = {}
         self.server: Server
         self.readout: Readout
         self.desk: AlertDesk
@@ -142,6 +143,7 @@ class Monitor:
             )
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
             venues = venues_of(config, self.emit, clock)
+            self._adapters = {venue.name: venue for venue in venues}
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -227,6 +229,9 @@ class Monitor:
         if said:
             self._crossings.put_nowait(said)
         self.server.wake()
+        for venue, alias in self.engine.take_doubted_tables():
+            log.warning("tables_doubted", venue=venue, account=alias)
+            self._adapters[venue].request_tables(alias)
 
     async def _decide(self) -> None:
         """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""

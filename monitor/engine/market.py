@@ -64,8 +64,7 @@ class Market:
         self.asset_rows: dict[str, int] = {}
         self.last_rates: dict[str, AssetRate] = {}
         self.window = RateWindow(self.assets)
-        self.unknown_symbols = 0  # prices of symbols that nobody has named
-        self.late_prices = 0
+        self.dropped = {"unknown_symbol": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
         self._frame_names: list[str] = []
         self._frame_size = 0
         self._frame_rows: IndexColumn = np.zeros(0, np.intp)
@@ -116,8 +115,8 @@ class Market:
         known = index > FLAT
         good = known & (event_ms >= symbols.event_ms[index]) & (price > 0) & (price < np.inf)
         if not good.all():
-            self.unknown_symbols += int((~known).sum())
-            self.late_prices += int((known & ~good).sum())
+            self.dropped["unknown_symbol"] += int((~known).sum())  # nobody has named it
+            self.dropped["older_price"] += int((known & (event_ms < symbols.event_ms[index])).sum())
             index, price, event_ms = index[good], price[good], event_ms[good]
         fresh = index[event_ms > symbols.event_ms[index]]
         symbols.price[index] = price
@@ -155,7 +154,10 @@ class Market:
             row = self.asset_rows.get(rate.asset)
             if row is None:
                 row = self.asset_row(rate.asset)
-            if rate.event_time_ms < assets.event_ms[row] or not 0 < rate.bid <= rate.ask < np.inf:
+            if rate.event_time_ms < assets.event_ms[row]:
+                self.dropped["older_rate"] += 1
+                continue
+            if not 0 < rate.bid <= rate.ask < np.inf:
                 continue
             before = self.last_rates.get(rate.asset)
             if before is not None and _haircut_moved(before, rate):
@@ -206,10 +208,14 @@ class RateWindow:
         return now / then - 1.0
 
 
-def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+def haircut_rounding(index: float, other: float) -> float:
     """The rates are printed with 8 places, so a haircut recomputed from a small price is only so exact."""
-    for side in ("bid", "ask"):
-        was, now = getattr(before, side) / before.index, getattr(after, side) / after.index
-        if abs(now - was) > 1e-6 + 2e-8 / min(before.index, after.index):
-            return True
-    return False
+    return 1e-6 + 2e-8 / min(index, other)
+
+
+def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+    return any(
+        abs(getattr(after, side) / after.index - getattr(before, side) / before.index)
+        > haircut_rounding(before.index, after.index)
+        for side in ("bid", "ask")
+    )

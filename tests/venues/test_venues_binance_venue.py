@@ -417,6 +417,15 @@ async def test_request_snapshot_brings_one() -> None:
         await until(lambda: len(run.of(AccountSnapshot)) == before + 1, "the snapshot that was asked for")
 
 
+async def test_brackets_on_request_are_the_accounts_own() -> None:
+    async with exchange_with_account() as exchange, running(quick(exchange)) as run:
+        await until(lambda: run.of(Brackets), "the first brackets")
+        before = len(run.of(Brackets))
+        run.venue.request_tables("main")
+        run.venue.request_tables("nobody")
+        await until(lambda: len(run.of(Brackets)) == before + 1, "asked for once")
+
+
 async def test_reconciliation_goes_on_by_itself() -> None:
     async with exchange_with_account() as exchange, running(quick(exchange, reconcile_s=0.1, weight_limit=100_000)) as run:
         await until(lambda: len(run.of(AccountSnapshot)) >= 4, "regular snapshots")

@@ -631,3 +631,13 @@ async def test_a_snapshot_on_request() -> None:
         run.venue.request_snapshot("main")
         run.venue.request_snapshot("nobody")
         await until(lambda: len(run.of(CoinSnapshot)) > before, "asked for")
+
+
+async def test_the_tables_on_request() -> None:
+    async with exchange_() as exchange, running(exchange) as run:
+        await user_up(run)
+        await until(lambda: len(run.of(GuaranteeTables)) >= 3, "all three, once")
+        before = len(run.of(GuaranteeTables))
+        run.venue.request_tables("nobody")
+        run.venue.request_tables("main")
+        await until(lambda: len(run.of(GuaranteeTables)) == before + 3, "asked for once")

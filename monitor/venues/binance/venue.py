@@ -91,6 +91,11 @@ class BinanceVenue(Adapter[RestClient]):
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
 
+    def request_tables(self, alias: str) -> None:
+        """The account's brackets soon; the first run reads them in any case."""
+        if (account := self._running.get(alias)) is not None:
+            account.request_brackets(0)
+
     # -------------------------------------------------------------- reference data
 
     async def _keep_contracts(self, rest: RestClient) -> NoReturn:

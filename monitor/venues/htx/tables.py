@@ -32,6 +32,10 @@ class Tables:
             await self.reload()
             await self._due.wait()
 
+    def request(self) -> None:
+        """As soon as the pace allows."""
+        self._due.within(0)
+
     async def reload(self) -> None:
         """What cannot be had is asked for again soon; what was known of it stays."""
         shared = self._shared

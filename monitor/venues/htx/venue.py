@@ -47,6 +47,7 @@ class HtxVenue(Adapter[RestClient]):
         self._settings = settings
         self._last, self._index, self._notices = self._shared_streams
         self._running: dict[str, AccountStream] = {}
+        self._tables: Tables
 
     async def run(self) -> NoReturn:
         tls = self._tls()
@@ -96,7 +97,7 @@ class HtxVenue(Adapter[RestClient]):
         index = feed(settings.index_path, "index", self._index, quiet_is_normal=False)
         quiet.attach(trades)
 
-        tables = Tables(shared)
+        tables = self._tables = Tables(shared)
         self._running = {
             access.alias: AccountStream(shared, access, status, contracts, settlements)
             for access, status in zip(self._accesses, self._users, strict=True)
@@ -110,6 +111,11 @@ class HtxVenue(Adapter[RestClient]):
         """Full snapshots of the account soon. Before `run` has started nothing is needed: it begins with them."""
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
+
+    def request_tables(self, alias: str) -> None:
+        """The public tables soon, which are every account's; the first run reads them in any case."""
+        if alias in self._running:
+            self._tables.request()
 
     # -------------------------------------------------------------- parts
 
