@@ -329,12 +329,20 @@ def _streams(layout: Layout) -> None:
         ),
         (
             chart(
-                "Frames refused",
-                "Not believed, by reason.",
+                "Frames and rows not taken",
+                "Not believed, older than what is known, or never sent and found by REST.",
                 "none",
                 (
                     f"sum by (venue, reason) (increase(margin_frames_refused_total{{{OF_VENUE}}}[$__rate_interval]))",
                     "{{venue}} {{reason}}",
+                ),
+                (
+                    f"sum by (venue, reason) (increase(margin_events_dropped_total{{{OF_VENUE}}}[$__rate_interval]))",
+                    "{{venue}} dropped: {{reason}}",
+                ),
+                (
+                    f"sum by (venue) (increase(margin_updates_missed_total{{{OF_VENUE}}}[$__rate_interval]))",
+                    "{{venue}} found by REST only",
                 ),
             ),
             6,

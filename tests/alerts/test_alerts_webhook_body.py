@@ -106,8 +106,8 @@ def test_the_whole_body() -> None:
                     "unknown": [],
                 },
                 "causes": [
-                    {"what": "position BTCUSDT", "amount": -812.4, "unit": "USD"},
-                    {"what": "rate of BTC", "amount": -101.0, "unit": "USD"},
+                    {"what": "position BTCUSDT", "amount": -812.4, "unit": "USD", "of": "equity"},
+                    {"what": "rate of BTC", "amount": -101.0, "unit": "USD", "of": "equity"},
                 ],
                 "levers": [
                     {"what": "send", "amount": 4310.001, "asset": "USDT", "health": 1.5},

@@ -105,7 +105,7 @@ def test_the_ladder_is_that_of_the_product() -> None:
         ("MarginReconcileWarning", BOOK.reconcile.warning, "reconcile"),
         ("MarginReconcileHigh", BOOK.reconcile.high, "reconcile"),
         ("MarginClockOffset", BOOK.clock.warning, "clock"),
-        ("MarginOutboxStuckCritical", WAIT_S_MAX, "here the heartbeat is withheld"),
+        ("MarginOutboxStuck", WAIT_S_MAX, "here the heartbeat is withheld"),
         ("MarginLoopLag", LAG_S_MAX / 2, "half of what withholds the heartbeat"),
         ("MarginPoolUnknown", Level.UNKNOWN, "the level"),
     ],
