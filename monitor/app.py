@@ -26,6 +26,7 @@ from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.readout import Readout
+from monitor.refusals import RefusalLog
 from monitor.status_line import status_line
 from monitor.store import Store
 from monitor.systemd import ServiceManager
@@ -61,7 +62,7 @@ class Ended(Enum):
 
 
 class KeyRefusedError(Exception):
-    """A key could move money; the text says which and what to do."""
+    """A key could move money, or its account cannot be watched; the text says which and what to do."""
 
 
 class Monitor:
@@ -89,6 +90,7 @@ class Monitor:
         self._on_started = on_started
         self._turned_s = time.monotonic()  # when it began to start or to end
         self.started = asyncio.Event()
+        self._adapters: dict[str, Venue] = {}
         self.server: Server
         self.readout: Readout
         self.desk: AlertDesk
@@ -141,6 +143,7 @@ class Monitor:
             )
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
             venues = venues_of(config, self.emit, clock)
+            self._adapters = {venue.name: venue for venue in venues}
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -226,6 +229,9 @@ class Monitor:
         if said:
             self._crossings.put_nowait(said)
         self.server.wake()
+        for venue, alias in self.engine.take_doubted_tables():
+            log.warning("tables_doubted", venue=venue, account=alias)
+            self._adapters[venue].request_tables(alias)
 
     async def _decide(self) -> None:
         """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""
@@ -242,9 +248,11 @@ class Monitor:
             await self.desk.handle(self._crossings.get_nowait())
 
     async def _tick(self) -> None:
+        refusals = RefusalLog(self.readout.counters)
         while True:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
+            refusals.look()
             await self.desk.tick(self.clock.now_ms())
             if self.history is not None:
                 self.history.take(self.engine.table(), self.clock.now_ms())
@@ -254,6 +262,7 @@ class Monitor:
         """The probe of the loop, and the heartbeat where there is somebody to call."""
         self.dead_man.ticked()  # the first tick is still to come
         tasks = [asyncio.create_task(self.dead_man.probe.run(), name="loop-probe")]
+        tasks.append(asyncio.create_task(self.dead_man.check_store(), name="store-check"))
         settings = self.config.heartbeat
         if settings.url is not None:
             heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms)

@@ -10,6 +10,7 @@ from monitor.commands import init  # noqa: F401
 from monitor.commands import setup  # noqa: F401
 from monitor.commands import run  # noqa: F401
 from monitor.commands import remote  # noqa: F401
+from monitor.commands import healthcheck  # noqa: F401
 from monitor.commands.base import app
 
 

@@ -18,7 +18,9 @@ PROBE_S = 0.5
 LAG_KEPT_S = 15.0  # the usual scrape interval: no hiccup falls between two scrapes
 LAG_S_MAX = 2.0
 TICK_S_MAX = 5.0
-WAIT_S_MAX = 300.0
+WAIT_S_MAX = 45.0  # so that the last sign of life is not a minute younger than the trouble
+STALL_S_MAX = 300.0
+STORE_CHECK_S = 20.0
 NAMED_MAX = 3  # of ten thousand streams that are down, so many are named
 
 
@@ -90,6 +92,9 @@ class Keeper(Protocol):
     @property
     def problem(self) -> str: ...
 
+    async def check(self) -> None:
+        """Writes, though there is nothing to write: then `problem` is what the disk says now."""
+
 
 class DeadMan:
     """Judges the parts as they are now. The app calls `ticked` at the end of each of its ticks."""
@@ -114,6 +119,12 @@ class DeadMan:
     def ticked(self) -> None:
         """The app did all that it does each second."""
         self._ticked_s = self._clock_s()
+
+    async def check_store(self) -> NoReturn:
+        """Until cancelled. In a calm night nobody writes: the crossing that matters would be what finds the disk full."""
+        while True:
+            await asyncio.sleep(STORE_CHECK_S)
+            await self._store.check()
 
     def unwell(self) -> dict[Reason, str]:
         """Why no heartbeat may be sent, each in plain words; empty: all is well."""
@@ -141,7 +152,7 @@ class DeadMan:
         Neither a venue that is out, nor a full disk, nor a receiver that refuses us gets well by our restart: it would be
         repeated until the service manager gives us up. So the outbox counts only where its sender does not even try.
         """
-        stalled = _too_long("a message is due and not tried for", self._desk.stalled_s(), WAIT_S_MAX)
+        stalled = _too_long("a message is due and not tried for", self._desk.stalled_s(), STALL_S_MAX)
         return _true({Reason.LOOP_SLOW: self._loop(), Reason.OUTBOX_STUCK: stalled})
 
     def _loop(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +26,9 @@ READERS: dict[str, Callable[..., Iterator[Event]]] = {
     "binance_usdm": binance_offline.events,
     "htx_coin_futures": htx_offline.events,
 }
+
+# What the answers do not say and the reader takes for granted, as plain lines.
+ASSUMED: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {"binance_usdm": binance_offline.assumed}
 
 
 class FileError(Exception):
@@ -49,8 +52,9 @@ def pools_of(path: Path) -> list[PoolFigures]:
     except VenueError as exc:
         raise FileError(f"{path}: {exc.detail}", "each value is the raw answer of the endpoint that its key names") from None
     engine.step(TimePassed(), AT_MS)
+    assumed = ASSUMED[venue](answers) if venue in ASSUMED else []
     found = (engine.figures(key) for key in engine.table().keys)
-    return [figures for figures in found if figures is not None]
+    return [structs.replace(figures, unknown=(*figures.unknown, *assumed)) for figures in found if figures is not None]
 
 
 def as_json(pools: list[PoolFigures]) -> dict[str, Any]:

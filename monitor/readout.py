@@ -12,7 +12,7 @@ from monitor.model.alerts import ChannelStatus, Incident, Lever
 from monitor.model.events import AssetRate
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
 from monitor.model.streams import Counters, StreamStatus
-from monitor.model.view import SelfCheck, TickTimes
+from monitor.model.view import EventCounts, SelfCheck, TickTimes
 from monitor.model.workings import AssetTable, PositionTable
 from monitor.readiness import gaps
 from monitor.venues import Venue
@@ -88,6 +88,9 @@ class Readout:
             silences=len(self._desk.silences()),
             store_durable=self._desk.durable(),
         )
+
+    def event_counts(self) -> EventCounts:
+        return self._engine.event_counts()
 
     def config_reloaded(self) -> tuple[bool, int]:
         return self.reload_good, self.reload_ms

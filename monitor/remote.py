@@ -62,6 +62,10 @@ class Daemon:
         """Whether a margin-monitor answers at all; needs no token."""
         return self._call("GET", "/-/healthy").get("healthy") is True
 
+    def missing(self) -> list[str]:
+        """What keeps it from being ready, in plain words; empty if nothing does."""
+        return [*map(str, self._call("GET", "/-/ready", besides=http.client.SERVICE_UNAVAILABLE)["missing"])]
+
     def status(self) -> dict[str, Any]:
         """All that the status page shows: all pools, streams, incidents, channels, and what is missing."""
         return self._status("")
@@ -98,7 +102,8 @@ class Daemon:
     def unsilence(self, silence_id: str) -> None:
         self._call("DELETE", f"/api/v1/silences/{quote(silence_id, safe='')}")
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, besides: int = 0) -> dict[str, Any]:
+        """besides: an HTTP status that is an answer like 200."""
         headers = {"Accept": "application/json", "User-Agent": "margin-monitor"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token.reveal()}"
@@ -111,7 +116,9 @@ class Daemon:
                 answer = response.read(ANSWER_BYTES_MAX)
         except urllib.error.HTTPError as exc:
             with exc:
-                _refused(exc)
+                if exc.code != besides:
+                    _refused(exc)
+                answer = exc.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as exc:
             reason = getattr(exc, "reason", exc)
             why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__

@@ -202,12 +202,7 @@ class Store(Generic[I, M]):
             self._stage(("silences", silence.id), _Row(self._encode(silence)), keep=True)
         for silence_id in drop_silences:
             self._stage(("silences", silence_id), None, keep=False)
-        hangs = self._failing and self._writing is not None  # we waited for it before: the next alert need not
-        try:
-            async with asyncio.timeout(0 if hangs else self._patience_s):
-                await self._flush()
-        except TimeoutError:
-            self._fail(f"the disk has not answered for {self._patience_s:g} s")
+        await self._flush_in_time()
         return self.durable
 
     async def close(self) -> None:
@@ -217,6 +212,18 @@ class Store(Generic[I, M]):
             await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
 
+    async def check(self) -> None:
+        """Writes, though there is nothing to write: afterwards `problem` is what the disk says now. Waits as a commit does."""
+        await self._flush_in_time(asks=True)
+
+    async def _flush_in_time(self, *, asks: bool = False) -> None:
+        hangs = self._failing and self._writing is not None  # we waited for it before: the next alert need not
+        try:
+            async with asyncio.timeout(0 if hangs else self._patience_s):
+                await self._flush(asks=asks)
+        except TimeoutError:
+            self._fail(f"the disk has not answered for {self._patience_s:g} s")
+
     def _stage(self, place: Place, row: _Row | None, *, keep: bool) -> None:
         if keep and row is not None:
             self._alive[place] = row
@@ -225,9 +232,9 @@ class Store(Generic[I, M]):
         if self.path is not None:
             self._dirty[place] = row
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, asks: bool = False) -> None:
         """Until all is written or the disk refuses. Who comes while a write runs shares the next one."""
-        retry = bool(self.problem)  # also with nothing to write: there may be room for the reserve again
+        retry = asks or bool(self.problem)  # also with nothing to write: there may be room for the reserve again
         while (self._dirty or self._writing or retry) and self.path is not None:
             retry = False
             if self._writing is None:
@@ -338,6 +345,8 @@ class Store(Generic[I, M]):
                     db.execute(DROP[table], (row_id,))
                 else:
                     db.execute(PUT[table], (row_id, row.open, row.record))
+            if not batch:  # a page all the same, or the disk would not be asked
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._writes += 1
             if self._writes % PRUNE_EVERY_WRITES == 1:
                 db.execute(PRUNE, (CLOSED_KEPT_MAX,))

@@ -163,7 +163,9 @@ def _ratios(figures: PoolFigures) -> str:
 
 def _causes(causes: Iterable[Cause]) -> str:
     return "; ".join(
-        f"{one_line(cause.what)} {amount(cause.amount, sign=True)} {one_line(cause.unit)}" for cause in list(causes)[:CAUSES_MAX]
+        f"{one_line(cause.what)} {amount(cause.amount, sign=True)} {one_line(cause.unit)}"
+        + (" of requirement" if cause.of == "requirement" else "")
+        for cause in list(causes)[:CAUSES_MAX]
     )
 
 

@@ -23,7 +23,7 @@ ROWS = 200  # pools in a table for people; --json has all
 
 
 @contextlib.contextmanager
-def _daemon(url: str, token_file: Path | None) -> "Iterator[Daemon]":
+def asked(url: str, token_file: Path | None) -> "Iterator[Daemon]":
     from monitor.remote import AddressError, Daemon, RemoteError
 
     try:
@@ -40,7 +40,7 @@ def status(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = N
     """
     from monitor import screen
 
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         answer = daemon.status() if as_json else daemon.worst(ROWS)
     print_json(answer) if as_json else screen.show(answer, table_console())
     if screen.alarming(answer):
@@ -55,7 +55,7 @@ def top(url: Url = DAEMON, token_file: TokenFile = None) -> None:
     console = Console()
     if not (console.is_terminal and sys.stdin.isatty()):
         raise fail(USAGE, "top needs a terminal", "`margin-monitor status` prints the same once")
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         run_top(daemon, console)
 
 
@@ -64,7 +64,7 @@ def alerts(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = N
     """What is open in the running daemon, worst first."""
     from monitor.remote import alert_lines
 
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         answer = daemon.alerts()
     print_json(answer) if as_json else typer.echo("\n".join(alert_lines(answer)))
 
@@ -80,7 +80,7 @@ def ack(
     token_file: TokenFile = None,
 ) -> None:
     """Acknowledge incident ID: it is not repeated, until it gets worse or the time is over."""
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         one = daemon.unacknowledge(incident) if undo else daemon.acknowledge(incident, author, note, minutes)
     typer.echo(
         f"{one['id']}: {'repeats go on' if undo else f'acknowledged for {minutes:g} min'} ({one['level']}, {one['summary']})"
@@ -109,7 +109,7 @@ def silence(
     parts = {"venue": venue, "account": account, "pool": pool, "rule": rule, "subject": subject}
     if not any(parts.values()):
         raise fail(USAGE, "a silence must name what it matches", "--account, --rule, --pool, --venue or --subject")
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         one = daemon.silence(parts, author, note, minutes)
     typer.echo(f"{one['id']}: {matched(one)} is silent for {minutes:g} min, {len(one['matches'])} open now")
 
@@ -119,7 +119,7 @@ def silences(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile =
     """The silences in force."""
     from monitor.remote import silence_lines
 
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         answer = daemon.silences()
     print_json(answer) if as_json else typer.echo("\n".join(silence_lines(answer)))
 
@@ -131,6 +131,6 @@ def unsilence(
     token_file: TokenFile = None,
 ) -> None:
     """End silence ID now; what it held back is told at once."""
-    with _daemon(url, token_file) as daemon:
+    with asked(url, token_file) as daemon:
         daemon.unsilence(silence_id)
     typer.echo(f"{silence_id}: over")

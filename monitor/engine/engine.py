@@ -12,6 +12,7 @@ from monitor.engine.scheme import AccountSetup, Scheme, ended
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import AssetRate, Event, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
+from monitor.model.view import EventCounts
 from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
@@ -112,6 +113,21 @@ class Engine:
         """Venue − ours, by venue, where they were compared."""
         offsets = {name: scheme.clock_offset_ms for name, scheme in self._schemes.items()}
         return {name: offset_ms for name, offset_ms in offsets.items() if offset_ms is not None}
+
+    def event_counts(self) -> EventCounts:
+        return EventCounts(
+            dropped={(name, why): n for name, scheme in self._schemes.items() for why, n in scheme.dropped().items()},
+            missed={name: scheme.missed() for name, scheme in self._schemes.items()},
+        )
+
+    def take_doubted_tables(self) -> list[tuple[str, str]]:
+        """(venue, account) whose own figures say that our tables of margin are out of date. Each mismatch is told once."""
+        return [
+            (name, alias)
+            for name, scheme in self._schemes.items()
+            if scheme.book.tables_doubted
+            for alias in scheme.take_doubted()
+        ]
 
     def _row(self, key: PoolKey) -> tuple[Scheme, int] | None:
         scheme = self._schemes.get(key.venue)

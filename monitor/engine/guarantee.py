@@ -1,11 +1,11 @@
 """HTX coin-margined delivery futures inside the engine: how its events move the book, and what is said about them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from monitor.engine import guarantee_workings
+from monitor.engine import guarantee_workings, moves
 from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
@@ -13,6 +13,7 @@ from monitor.engine.guarantee_explain import GuaranteeExplainer
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, Market
 from monitor.engine.scheme import AccountSetup, Scheme
+from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Transition
 from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
@@ -21,6 +22,15 @@ from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 
 MINUTE_MS = 60_000
+FACTOR = "adjustment factor"
+
+
+class _Terms(NamedTuple):
+    """Of a coin: what its requirement is computed with beside its margin."""
+
+    leverage: float
+    net: float
+    factor: float
 
 
 class GuaranteeScheme(Scheme):
@@ -81,9 +91,11 @@ class GuaranteeScheme(Scheme):
         return self._dress(self.judge.ratios())
 
     def _tables(self, event: GuaranteeTables) -> list[Transition]:
-        before = self._health()
+        before, required = self._health(), self.book.pools.requirement.copy()
         changed = self.book.set_tables(event)
         self.book.revalue()
+        for row in np.flatnonzero(self.book.pools.requirement != required).tolist():
+            self.book.required.add(row, FACTOR, self.book.pools.requirement[row] - required[row])
         said = self._dress(self.judge.ratios())
         used = self.book.pools.used
         for coin in sorted(changed):
@@ -111,33 +123,54 @@ class GuaranteeScheme(Scheme):
     def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         first = trust.snapshot_ms == NEVER
-        before = self._leverage(account, event.balance.coin)
-        self.book.take_snapshot(event, self.now_ms)
+        coin = event.balance.coin
+        before, terms = self._standing(event.account), self._terms(account, [coin])
+        picture_ms = int(self.book.pools.answered_ms[account.pools[coin]]) if coin in account.pools else NEVER
+        settling = coin in self._settling_ms
+        owed = self._heard_since(event.account, picture_ms) and not settling
+        why = moves.SETTLEMENT if settling else moves.FOUND if owed else moves.GAP
+        changed = self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
         said = self._dress(self.judge.reconciled(account))
         if first:
             said += self._gone(event.account)
-        return said + self._moved(account, {event.balance.coin: before})
+        said += self._moved(account, why, before, terms)
+        if owed:
+            pool = account.pools[coin]
+            self._shown(event.account, changed, {pool: before[pool]})
+        return said + self._unsound(event.account)
 
     def _update(self, event: CoinUpdate) -> list[Transition]:
         account = self.book.accounts[event.account]
-        before = {balance.coin: self._leverage(account, balance.coin) for balance in event.balances}
+        self.unheard[event.account].heard(event)
+        before, terms = self._standing(event.account), self._terms(account, (balance.coin for balance in event.balances))
         self.book.take_update(event)
-        return self._moved(account, before)
+        return self._moved(account, moves.why(event.reason), before, terms)
 
-    def _moved(self, account: CoinAccount, leverage_before: Mapping[str, float]) -> list[Transition]:
-        said = self._account_moved(account.alias)
-        for coin, before in leverage_before.items():
-            after = self._leverage(account, coin)
-            if not np.isnan(before) and after != before:
-                text = f"leverage of {coin} is now {after:g}x, was {before:g}x"
+    def _moved(
+        self, account: CoinAccount, why: str, before: Mapping[int, Standing], terms: Mapping[int, _Terms]
+    ) -> list[Transition]:
+        """terms: as they were, of the pools that the event speaks of."""
+        p = self.book.pools
+        self.book.revalue()
+        known = dict(before)
+        for row, was in terms.items():
+            if (p.leverage[row], p.net[row]) == (was.leverage, was.net) and p.factor[row] != was.factor:  # more of the same
+                by_factor = float((p.factor[row] - was.factor) * p.used[row])
+                self.book.required.add(row, FACTOR, by_factor)
+                known[row] = known[row]._replace(requirement=known[row].requirement + by_factor)
+        said = self._account_valued(account.alias, why, known)
+        for row, was in terms.items():
+            after, coin = float(p.leverage[row]), self.book.pool_keys[row].pool
+            if not np.isnan(was.leverage) and after != was.leverage:
+                text = f"leverage of {coin} is now {after:g}x, was {was.leverage:g}x"
                 said += self._happened(self.rules[account.alias].mode_change, account.alias, coin, "leverage", text)
         return said
 
-    def _leverage(self, account: CoinAccount, coin: str) -> float:
-        row = account.pools.get(coin)
-        return float("nan") if row is None else float(self.book.pools.leverage[row])
+    def _terms(self, account: CoinAccount, coins: Iterable[str]) -> dict[int, _Terms]:
+        p, rows = self.book.pools, [account.pools[coin] for coin in coins if coin in account.pools]
+        return {row: _Terms(float(p.leverage[row]), float(p.net[row]), float(p.factor[row])) for row in rows}
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         """An account that holds no coin has no picture: its stream, heard and asked, is all there is to know of it."""

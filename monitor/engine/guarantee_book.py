@@ -8,13 +8,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from monitor.engine import moves
 from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn
-from monitor.engine.ledger import CoinLedger, Leg
+from monitor.engine.ledger import CoinLedger, Leg, RowKey, Told
 from monitor.engine.market import FLAT, Market
+from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, relative_difference, sums
 from monitor.margin import guarantee
-from monitor.margin.guarantee_tables import FactorTables, LadderTables
-from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, GuaranteeTables
+from monitor.margin.guarantee_tables import FactorTables, LadderTables, lint_factors
+from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, GuaranteeTables, Position
 
 PLACES = 1e-12  # the venue prints 18; equal up to this is equal
 
@@ -28,14 +30,14 @@ class CoinLegs(Columns):
         "quantity": (np.float64, 0.0),  # contracts, short < 0
         "face": (np.float64, np.nan),
         "hold": (np.float64, np.nan),
-        "base_pnl": (np.float64, np.nan),
+        "base_price": (np.float64, np.nan),  # from which its PnL is not yet booked as a move
     }
     contract: IndexColumn
     symbol: IndexColumn
     quantity: FloatColumn
     face: FloatColumn
     hold: FloatColumn
-    base_pnl: FloatColumn
+    base_price: FloatColumn
 
 
 class Contracts(Columns):
@@ -78,7 +80,6 @@ class CoinPools(Pools):
         "total": (np.float64, 0.0),
         "same": (np.float64, 0.0),
         "cross": (np.float64, 0.0),
-        "base_static": (np.float64, np.nan),
     }
     static: FloatColumn
     profit_real: FloatColumn
@@ -96,7 +97,6 @@ class CoinPools(Pools):
     total: FloatColumn
     same: FloatColumn
     cross: FloatColumn
-    base_static: FloatColumn
 
 
 class CoinAccount(AccountPools):
@@ -119,7 +119,9 @@ class GuaranteeBook(PoolBook):
         super().__init__(market, CoinPools(), {alias: CoinAccount(alias, place) for place, alias in enumerate(accounts)})
         self.legs, self.contracts = CoinLegs(), Contracts()
         self.leg_keys: list[tuple[str, str, str]] = []  # (account, contract, side)
+        self.moves = Moves()  # of the equity, by pool, in the coin
         self.factors, self.ladders = FactorTables(), LadderTables()
+        self._faults: dict[int, list[str]] = {}  # by row of factors
         self._factor_rows: dict[tuple[str, float], int] = {}  # (coin, leverage)
         self._ladder_rows: dict[tuple[str, float], int] = {}
         self._profit_ratios: dict[str, float] = {}
@@ -130,7 +132,10 @@ class GuaranteeBook(PoolBook):
         """Returns the coins whose tables or terms changed; the first time that one is told is no change."""
         changed = set()
         for table in event.factors:
+            known = len(self.factors.tables)
             row, key = self.factors.row(table), (table.coin, table.leverage)
+            if row == known and (faults := lint_factors(table)):
+                self._faults[row] = faults
             if self._factor_rows.get(key, row) != row:
                 changed.add(table.coin)
             self._factor_rows[key] = row
@@ -149,42 +154,79 @@ class GuaranteeBook(PoolBook):
             self._place_tables(row, pool.pool)
         return changed
 
-    def take_snapshot(self, event: CoinSnapshot, now_ms: int) -> None:
+    def take_snapshot(self, event: CoinSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
+        """why: names what the picture shows to have changed. Returns the rows that it changed."""
         account = self.accounts[event.account]
-        for leg in account.ledger.take_snapshot(event):
-            self._place(account, leg)
-        self._place_balance(account, account.ledger.balances[event.balance.coin])
+        legs, changed = account.ledger.take_snapshot(event)
+        for leg in legs:
+            self._place(account, leg, why)
+        self._place_balance(account, account.ledger.balances[event.balance.coin], why)
         self.pools.answered_ms[account.pools[event.balance.coin]] = now_ms
         self._reconcile(account, event)
+        return changed
 
     def take_update(self, event: CoinUpdate) -> None:
         account = self.accounts[event.account]
+        why = moves.why(event.reason)
         for leg in account.ledger.take_update(event):
-            self._place(account, leg)
+            self._place(account, leg, why)
         for balance in event.balances:
-            self._place_balance(account, account.ledger.balances[balance.coin])
+            self._place_balance(account, account.ledger.balances[balance.coin], why)
 
     def replace_all(self) -> None:
         """After the venue described its contracts anew."""
         for account in self.accounts.values():
             for leg in account.ledger.positions:
-                self._place(account, leg)
+                self._place(account, leg, LISTS)
 
-    def _place(self, account: CoinAccount, leg: Leg) -> None:
+    def _place(self, account: CoinAccount, leg: Leg, why: str) -> None:
         position = account.ledger.positions[leg]
         row = account.legs.get(leg)
         if row is None:
             row = account.legs[leg] = self.legs.add(contract=self._contract(account, position.symbol, position.margin_asset))
             self.leg_keys.append((account.alias, *leg))
         legs = self.legs
-        if legs.quantity[row] == 0 and position.quantity:
-            legs.base_pnl[row] = 0.0  # a new leg: all that it earns is news
-        legs.quantity[row] = position.quantity
-        legs.symbol[row] = self.market.symbol_row(position.symbol) if position.quantity else FLAT
         instrument = self.market.instruments.get(position.symbol)
         if instrument is not None or np.isnan(legs.face[row]):  # a delivered contract keeps the face that it had
             legs.face[row] = np.nan if instrument is None else instrument.face
+        self._book_leg(row, position, why)
+        legs.quantity[row] = position.quantity
+        legs.symbol[row] = self.market.symbol_row(position.symbol) if position.quantity else FLAT
         legs.hold[row] = position.entry_price if position.quantity else 1.0
+
+    def _book_leg(self, row: int, position: Position, why: str) -> None:
+        """A leg becomes another: what it earned until now was the price, and what its PnL jumps by is the event's."""
+        legs, pool = self.legs, int(self.contracts.pool[self.legs.contract[row]])
+        quantity, hold = float(legs.quantity[row]), float(legs.hold[row])
+        if (quantity, hold if quantity else 0.0) == (position.quantity, position.entry_price if position.quantity else 0.0):
+            return
+        symbol = self.market.symbol_row(position.symbol)  # first: a new row renews the columns
+        price = self.market.symbols.price[symbol]
+        if np.isnan(price) or np.isnan(legs.face[row]):
+            price = position.entry_price if position.quantity else hold
+        what = f"{why} {self.pool_keys[pool].pool}"
+        if quantity:
+            self.moves.add(pool, self.leg_name(row), self.earned(row, price))
+            self.moves.add(pool, what, -self._pnl(row, quantity, hold, price))
+        self.moves.add(pool, what, self._pnl(row, position.quantity, position.entry_price, price))
+        legs.base_price[row] = price
+
+    def _pnl(self, row: int, contracts: float, cost: float, price: float) -> float:
+        """Of so many contracts of the leg, in the coin."""
+        if not contracts:
+            return 0.0
+        face = self.legs.face[row : row + 1]
+        worth = guarantee.notional(face, np.array([contracts]), np.array([price]))
+        return float(guarantee.unrealized_pnl(worth, np.array([cost]), np.array([price]))[0])
+
+    def earned(self, row: int, price: float) -> float:
+        """By the leg since what it earned was last booked, in the coin."""
+        return self._pnl(row, float(self.legs.quantity[row]), float(self.legs.base_price[row]), price)
+
+    def leg_name(self, row: int) -> str:
+        """As a cause."""
+        _, symbol, side = self.leg_keys[row]
+        return f"position {symbol} {side}"
 
     def _contract(self, account: CoinAccount, symbol: str, coin: str) -> int:
         row = account.contracts.get(symbol)
@@ -200,9 +242,10 @@ class GuaranteeBook(PoolBook):
             self._place_tables(row, coin)
         return row
 
-    def _place_balance(self, account: CoinAccount, balance: CoinBalance) -> None:
+    def _place_balance(self, account: CoinAccount, balance: CoinBalance, why: str) -> None:
         row = self._pool(account, balance.coin)
         p = self.pools
+        self.moves.add(row, f"{why} {balance.coin}", balance.margin_static - float(p.static[row]))
         p.static[row], p.profit_real[row], p.frozen[row] = balance.margin_static, balance.profit_real, balance.margin_frozen
         p.leverage[row] = balance.leverage
         self._place_tables(row, balance.coin)
@@ -295,6 +338,9 @@ class GuaranteeBook(PoolBook):
             if symbol_row != FLAT:
                 price[symbol_row] = implied
         self._value(price)
+        if balance.adjust_factor is not None and p.factor_table[row] != FactorTables.UNKNOWN:
+            by_table = self.factors.factor(p.factor_table[row : row + 1], p.net[row : row + 1])[0]
+            self.compare_tables(row, off=abs(by_table - balance.adjust_factor) > PLACES)
         p.venue_equity[row] = balance.venue_equity
         factor = p.factor[row] if balance.adjust_factor is None else balance.adjust_factor
         p.venue_requirement[row] = factor * (balance.venue_position_margin + balance.margin_frozen)
@@ -320,6 +366,14 @@ class GuaranteeBook(PoolBook):
     def uses_prices(self) -> bool:
         """Only contracts that are held are subscribed to."""
         return bool((self.legs.quantity != 0).any())
+
+    def table_faults(self, account: CoinAccount) -> list[tuple[str, str]]:
+        p = self.pools
+        used = [(coin, int(p.factor_table[row])) for coin, row in account.pools.items() if p.used[row] > 0]
+        return [(coin, fault) for coin, table in used for fault in self._faults.get(table, ())]
+
+    def rows_older(self) -> int:
+        return sum(account.ledger.rows_older for account in self.accounts.values())
 
     def uses_rates(self) -> bool:
         return False

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitor.engine.columns import FloatColumn
+from monitor.engine import moves
 from monitor.engine.guarantee_book import GuaranteeBook
 from monitor.engine.market import FLAT, NEVER
 from monitor.engine.pools import Rows, sums
@@ -10,9 +10,6 @@ from monitor.margin import guarantee, joint
 from monitor.margin.guarantee_tables import FactorTables
 from monitor.model.alerts import Cause, Lever
 from monitor.model.figures import AssetFigures, GuaranteeFigures, PoolFigures, PositionFigures
-
-CAUSES_MAX = 5
-SMALL = 1e-9  # of the pool's equity: a cause below this is rounding
 
 
 class GuaranteeExplainer:
@@ -190,30 +187,35 @@ class GuaranteeExplainer:
     # -------------------------------------------------------------- why, and what to do
 
     def causes(self, pool: int) -> tuple[Cause, ...]:
-        """What moved the equity since the last call, largest first; then the count begins anew."""
+        """What moved the pool since the last call; then the count begins anew. Nothing while its equity is unknown."""
         book, p = self._book, self._book.pools
-        rows = np.flatnonzero(book.contracts.pool[book.legs.contract] == pool)
-        _, pnl, _ = book.leg_figures(book.market.symbols.price)
-        unit = self.unit(pool)
-        found = [Cause(f"wallet {unit}", float(p.static[pool] - p.base_static[pool]), unit)]
-        for row in rows:
-            _, symbol, side = book.leg_keys[row]
-            found.append(Cause(f"position {symbol} {side}", float(pnl[row] - book.legs.base_pnl[row]), unit))
-        self._set_base(np.array([pool]), rows, pnl)
-        least = SMALL * abs(float(p.equity[pool]))
-        moved = [cause for cause in found if abs(cause.amount) > least]
-        return tuple(sorted(moved, key=lambda cause: -abs(cause.amount))[:CAUSES_MAX])
+        equity = float(p.equity[pool])
+        if np.isnan(equity):
+            return ()
+        rows = self._legs(pool)
+        said: tuple[Cause, ...] = ()
+        if p.based[pool]:
+            moved = dict(book.moves.of(pool))
+            for row in rows.tolist():
+                name = book.leg_name(row)
+                moved[name] = moved.get(name, 0.0) + book.earned(row, book.market.symbols.price[book.legs.symbol[row]])
+            required, needs = book.required.of(pool), float(p.requirement[pool])
+            said = moves.told(moved, required, unit=self.unit(pool), equity=equity, requirement=needs)
+        self._set_base(np.array([pool]), rows)
+        return said
 
     def begin_baselines(self) -> None:
         book, p = self._book, self._book.pools
-        fresh = np.flatnonzero(np.isnan(p.base_static) & ~np.isnan(p.equity))
+        fresh = np.flatnonzero(~p.based & ~np.isnan(p.equity))
         if len(fresh):
-            _, pnl, _ = book.leg_figures(book.market.symbols.price)
-            self._set_base(fresh, np.flatnonzero(np.isin(book.contracts.pool[book.legs.contract], fresh)), pnl)
+            self._set_base(fresh, np.flatnonzero(np.isin(book.contracts.pool[book.legs.contract], fresh)))
 
-    def _set_base(self, pools: Rows, legs: Rows, pnl: FloatColumn) -> None:
-        self._book.pools.base_static[pools] = self._book.pools.static[pools]
-        self._book.legs.base_pnl[legs] = pnl[legs]
+    def _set_base(self, pools: Rows, legs: Rows) -> None:
+        book = self._book
+        book.legs.base_price[legs] = book.market.symbols.price[book.legs.symbol[legs]]
+        book.moves.forget(pools.tolist())
+        book.required.forget(pools.tolist())
+        book.pools.based[pools] = True
 
     def levers(self, pool: int, target: float) -> tuple[Lever, ...]:
         """The coin to send, or the contracts of one leg to close, so that health is `target` again."""

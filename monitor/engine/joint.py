@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from monitor.engine import joint_workings
+from monitor.engine import joint_workings, moves
 from monitor.engine.gauge import Verdict
 from monitor.engine.joint_book import JointBook
 from monitor.engine.joint_explain import JointExplainer
@@ -96,6 +96,8 @@ class JointScheme(Scheme):
     def _rates(self, event: AssetRates) -> list[Transition]:
         changed = self.market.set_rates(event, self.now_ms)
         before = self._health() if changed else None
+        for asset, old, new in changed:
+            self._book_haircut(asset, new.index * (new.ask / new.index - old.ask / old.index))
         said = self._described() + self._dress(self.judge.collateral())
         for asset, old, new in changed:
             text = (
@@ -107,8 +109,13 @@ class JointScheme(Scheme):
         return said
 
     def _brackets(self, event: Brackets) -> list[Transition]:
-        before = self._health()
+        before, required = self._health(), self.book.pools.requirement.copy()
         changed = self.book.set_brackets(event)
+        if changed:
+            self.book.revalue()
+            names = ", ".join(sorted({symbol for _, symbol, _ in changed}))
+            for row in np.flatnonzero(self.book.pools.requirement != required).tolist():
+                self.book.required.add(row, f"brackets of {names}", self.book.pools.requirement[row] - required[row])
         said = self._described()
         for alias, symbol, old in changed:
             account = self.book.accounts[alias]
@@ -122,6 +129,13 @@ class JointScheme(Scheme):
             said += self._table_changed(pools, symbol, text, before)
         return said
 
+    def _book_haircut(self, asset: str, ask_moved: float) -> None:
+        """Margin in an asset counts at its ask. ask_moved: by the haircut alone, USD per unit."""
+        slots = self.book.slots
+        rows = np.flatnonzero((slots.rate_row == self.market.asset_rows[asset]) & (slots.maintenance != 0))
+        for pool, margin in zip(slots.pool[rows].tolist(), slots.maintenance[rows].tolist(), strict=True):
+            self.book.required.add(pool, f"haircut of {asset}", margin * ask_moved)
+
     def _described(self) -> list[Transition]:
         """After the venue's tables or rates moved: what waited for them is compared, and all is judged."""
         compared = self.book.reconcile_late()
@@ -134,7 +148,10 @@ class JointScheme(Scheme):
     def _snapshot(self, event: AccountSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
         was = (account.ledger.mode, account.ledger.hedge)
-        self.book.take_snapshot(event, self.now_ms)
+        owed = self._heard_since(event.account, trust.snapshot_ms)
+        why = moves.MODE if was[0] not in (None, event.mode) else moves.FOUND if owed else moves.GAP
+        before = self._standing(event.account)
+        changed = self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         said = self._dress(self.judge.reconciled(account))
         if was[0] is None:
@@ -143,16 +160,22 @@ class JointScheme(Scheme):
             sides = "hedge" if event.hedge else "one-way"
             text = f"account mode is now {event.mode.replace('_', ' ')}, {sides} positions"
             said += self._happened(self.rules[event.account].mode_change, event.account, "", "mode", text)
-        return said + self._account_moved(event.account)
+        said += self._account_moved(event.account, why, before)
+        if owed:
+            self._shown(event.account, changed, before)
+        return said + self._unsound(event.account)
 
     def _update(self, event: AccountUpdate) -> list[Transition]:
+        self.unheard[event.account].heard(event)
+        before = self._standing(event.account)
         self.book.take_update(event)
-        return self._account_moved(event.account)
+        return self._account_moved(event.account, moves.why(event.reason), before)
 
     def _leverage(self, event: LeverageChanged) -> list[Transition]:
         old = self.book.accounts[event.account].ledger.leverages.get(event.symbol)
+        before = self._standing(event.account)
         self.book.take_leverage(event)
-        said = self._account_moved(event.account)
+        said = self._account_moved(event.account, moves.LISTS, before)
         if old == event.leverage:
             return said
         text = f"leverage of {event.symbol} is now {event.leverage:g}x" + (f", was {old:g}x" if old else "")

@@ -8,18 +8,24 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from monitor.engine import moves
 from monitor.engine.columns import Columns, FloatColumn, IndexColumn
-from monitor.engine.ledger import Ledger, Leg
+from monitor.engine.ledger import Ledger, Leg, RowKey, Told
 from monitor.engine.market import FLAT, UNIT, Market
+from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, Rows, relative_difference, sums
 from monitor.margin import joint
-from monitor.margin.brackets import TierTables, maintenance_margin
+from monitor.margin.brackets import TierTables, lint, maintenance_margin
 from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, LeverageChanged, Mode, Position
 from monitor.model.instruments import BracketTable
 
 USD = "USD"
 UNKNOWN_ASSET = "?"  # margin asset of a symbol that the venue has not described: it has no rate, so its pool is unknown
 NO_TABLE = BracketTable("", ())
+
+# Of the venue's own maintenance margin. At the venue's own prices ours agrees to the last printed places: beyond this the
+# brackets are others.
+TABLES_OFF = 1e-4
 
 
 class Legs(Columns):
@@ -37,7 +43,7 @@ class Legs(Columns):
         "deduction": (np.float64, np.nan),
         "low": (np.float64, np.inf),  # the tier holds for low < notional ≤ high; an empty interval is looked up
         "high": (np.float64, -np.inf),
-        "base_pnl": (np.float64, np.nan),  # at the pool's last message: what moved since?
+        "base_price": (np.float64, np.nan),  # from which its PnL is not yet booked as a move
     }
     slot: IndexColumn
     symbol: IndexColumn
@@ -50,7 +56,7 @@ class Legs(Columns):
     deduction: FloatColumn
     low: FloatColumn
     high: FloatColumn
-    base_pnl: FloatColumn
+    base_price: FloatColumn
 
 
 class Slots(Columns):
@@ -66,8 +72,9 @@ class Slots(Columns):
         "initial": (np.float64, 0.0),
         "equity": (np.float64, 0.0),
         "value": (np.float64, 0.0),  # equity in the pool's unit
-        "base_wallet": (np.float64, np.nan),
+        "base_equity": (np.float64, 0.0),  # these three: at the pool's last message
         "base_rate": (np.float64, np.nan),
+        "base_index": (np.float64, np.nan),
     }
     pool: IndexColumn
     rate_row: IndexColumn
@@ -78,8 +85,9 @@ class Slots(Columns):
     initial: FloatColumn
     equity: FloatColumn
     value: FloatColumn
-    base_wallet: FloatColumn
+    base_equity: FloatColumn
     base_rate: FloatColumn
+    base_index: FloatColumn
 
 
 class AccountRows(AccountPools):
@@ -110,7 +118,9 @@ class JointBook(PoolBook):
         self.slot_assets: list[str] = []
         self.tiers = TierTables()
         self.tiers.row(NO_TABLE)
+        self.moves = Moves()  # of the equity, by slot, in the asset
         self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
+        self._faults: dict[int, list[str]] = {}  # by row of tiers
         self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
 
     # -------------------------------------------------------------- folding
@@ -121,7 +131,10 @@ class JointBook(PoolBook):
         changed = []
         symbols = set()
         for table in event.tables:
+            known = len(self.tiers.tables)
             row = self.tiers.row(table)
+            if row == known and (faults := lint(table)):
+                self._faults[row] = faults
             if tables.get(table.symbol) != row:
                 tables[table.symbol] = row
                 symbols.add(table.symbol)
@@ -129,19 +142,21 @@ class JointBook(PoolBook):
             for (symbol, side), leg in account.legs.items():
                 if symbol in symbols:
                     before = int(self.legs.table[leg])
-                    self._place(account, (symbol, side))
+                    self._place(account, (symbol, side), LISTS)
                     held = self.legs.quantity[leg] != 0
                     if held and before and before != self.legs.table[leg]:
                         changed.append((account.alias, symbol, self.tiers.tables[before]))
         return changed
 
-    def take_snapshot(self, event: AccountSnapshot, now_ms: int) -> None:
+    def take_snapshot(self, event: AccountSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
+        """why: names what the picture shows to have changed. Returns the rows that it changed."""
         account = self.accounts[event.account]
-        account.ledger.take_snapshot(event)
-        self._place_all(account)
+        changed = account.ledger.take_snapshot(event)
+        self._place_all(account, why)
         told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
         self.pools.answered_ms[told] = now_ms
         self._reconcile(account, event)
+        return changed
 
     def take_update(self, event: AccountUpdate) -> None:
         account = self.accounts[event.account]
@@ -149,36 +164,47 @@ class JointBook(PoolBook):
             return  # nothing is known of how to pool it: the snapshot to come has it all
         self._unreconciled.pop(event.account, None)  # its rows have moved on
         assets, legs = account.ledger.take_update(event)
+        why, wallets = moves.why(event.reason), self._wallets(account)
         for leg in legs:
-            self._place(account, leg)
+            self._place(account, leg, why)
         for asset in assets:
             self._place_wallet(account, asset)
+        self._book_wallets(account, wallets, why)
 
     def take_leverage(self, event: LeverageChanged) -> None:
         account = self.accounts[event.account]
         for leg in account.ledger.take_leverage(event):
-            self._place(account, leg)
+            self._place(account, leg, LISTS)
 
     def replace_all(self) -> None:
         """After the venue described its contracts or assets anew."""
         for account in self.accounts.values():
             if account.ledger.mode is not None:
-                self._place_all(account)
+                self._place_all(account, LISTS)
 
-    def _place_all(self, account: AccountRows) -> None:
-        rows = account.slot_rows()
+    def _place_all(self, account: AccountRows, why: str) -> None:
+        rows, wallets = account.slot_rows(), self._wallets(account)
         self.slots.wallet[rows] = 0.0  # what the ledger no longer names is empty
         self.slots.open_order_margin[rows] = 0.0
         for leg in account.ledger.positions:
-            self._place(account, leg)
+            self._place(account, leg, why)
         for asset in account.ledger.balances:
             self._place_wallet(account, asset)
+        self._book_wallets(account, wallets, why)
         for asset, margin in account.ledger.open_order_margins.items():
             if margin:
                 slot = self._slot(account, self._cross_pool(account, asset), asset)
                 self.slots.open_order_margin[slot] = margin
 
-    def _place(self, account: AccountRows, leg: Leg) -> None:
+    def _wallets(self, account: AccountRows) -> dict[int, float]:
+        rows = account.slot_rows()
+        return dict(zip(rows.tolist(), self.slots.wallet[rows].tolist(), strict=True))
+
+    def _book_wallets(self, account: AccountRows, before: dict[int, float], why: str) -> None:
+        for row, wallet in self._wallets(account).items():
+            self.moves.add(row, f"{why} {self.slot_assets[row]}", wallet - before.get(row, 0.0))
+
+    def _place(self, account: AccountRows, leg: Leg, why: str) -> None:
         """Writes one leg of the ledger into its row."""
         position = account.ledger.positions[leg]
         row = account.legs.get(leg)
@@ -189,12 +215,11 @@ class JointBook(PoolBook):
         asset = position.margin_asset or self.market.margin_asset(position.symbol) or UNKNOWN_ASSET
         pool = isolated_pool(position) if position.isolated else self._cross_pool(account, asset)
         slot = self._slot(account, pool, asset, isolated=position.isolated)
+        self._book_leg(row, slot, position, why)
         if legs.slot[row] != slot and legs.quantity[row]:
             self._leave(account, int(legs.slot[row]))
         legs.slot[row] = slot
         legs.symbol[row] = self.market.symbol_row(position.symbol) if position.quantity else FLAT
-        if legs.quantity[row] == 0 and position.quantity:
-            legs.base_pnl[row] = 0.0  # a new leg: all that it earns is news
         legs.quantity[row] = position.quantity
         legs.entry[row] = position.entry_price
         legs.leverage[row] = account.ledger.leverages.get(position.symbol, np.nan) if position.quantity else 1.0
@@ -205,6 +230,29 @@ class JointBook(PoolBook):
             legs.low[row], legs.high[row] = -np.inf, np.inf
         if position.isolated:
             self.slots.wallet[slot] = position.isolated_wallet
+
+    def _book_leg(self, row: int, slot: int, position: Position, why: str) -> None:
+        """A leg becomes another: what it earned until now was the price, and what its PnL jumps by is the event's."""
+        legs = self.legs
+        quantity, entry, left = float(legs.quantity[row]), float(legs.entry[row]), int(legs.slot[row])
+        if (quantity, entry, left) == (position.quantity, position.entry_price, slot):
+            return
+        symbol = self.market.symbol_row(position.symbol)  # first: a new row renews the columns
+        price = self.market.symbols.price[symbol]
+        if np.isnan(price):
+            price = position.entry_price if position.quantity else entry
+        if quantity:
+            self.moves.add(left, self.leg_name(row), quantity * (price - legs.base_price[row]))
+            self.moves.add(left, f"{why} {self.slot_assets[left]}", -quantity * (price - entry))
+        if position.quantity:
+            jump = position.quantity * (price - position.entry_price)
+            self.moves.add(slot, f"{why} {self.slot_assets[slot]}", jump)
+        legs.base_price[row] = price
+
+    def leg_name(self, row: int) -> str:
+        """As a cause."""
+        _, symbol, side = self.leg_keys[row]
+        return f"position {symbol}" if side == "BOTH" else f"position {symbol} {side}"
 
     def _leave(self, account: AccountRows, slot: int) -> None:
         """A leg moved to another pool (its margin type changed): the isolated wallet that it leaves is gone with it."""
@@ -331,6 +379,7 @@ class JointBook(PoolBook):
                 relative_difference(p.equity[row], venue.equity, requirement=required),
                 relative_difference(p.requirement[row], required, requirement=required),
             )
+            self.compare_tables(row, off=abs(p.requirement[row] - required) > TABLES_OFF * max(required, p.requirement[row]))
         rows = account.pool_rows()
         p.bound_at_answer[rows[p.isolated[rows]]] = np.nan
         told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
@@ -365,6 +414,16 @@ class JointBook(PoolBook):
             rate_ms=market.assets.seen_ms[slots.rate_row[rated]],
             active=np.concatenate((held_pool, slots.pool[slots.wallet != 0])),
         )
+
+    def table_faults(self, account: AccountRows) -> list[tuple[str, str]]:
+        if not self._faults:
+            return []
+        legs = self.legs
+        held = sorted({(symbol, int(legs.table[row])) for (symbol, _), row in account.legs.items() if legs.quantity[row]})
+        return [(symbol, fault) for symbol, table in held for fault in self._faults.get(table, ())]
+
+    def rows_older(self) -> int:
+        return sum(account.ledger.rows_older for account in self.accounts.values())
 
     def uses_rates(self) -> bool:
         """The index feed matters only where an account is in joint margin."""

@@ -1,10 +1,13 @@
 """One pool with its workings, for people: figures per asset and position, what moved it, and what to do."""
 
+from collections import defaultdict
+
 import numpy as np
 
+from monitor.engine import moves
 from monitor.engine.columns import FloatColumn
 from monitor.engine.joint_book import JointBook
-from monitor.engine.market import NEVER, UNIT
+from monitor.engine.market import NEVER, UNIT, haircut_rounding
 from monitor.engine.pools import Rows
 from monitor.margin import joint
 from monitor.margin.levers import deposit_for_health, reduction_for_health
@@ -12,9 +15,7 @@ from monitor.margin.liquidation import liquidation_prices
 from monitor.model.alerts import Cause, Lever
 from monitor.model.figures import AssetFigures, PoolFigures, PositionFigures
 
-CAUSES_MAX = 5
 DEPOSITS_MAX = 3
-SMALL = 1e-9  # of the pool's equity: a cause below this is rounding
 
 
 class JointExplainer:
@@ -183,59 +184,76 @@ class JointExplainer:
     # -------------------------------------------------------------- why, and what to do
 
     def causes(self, pool: int) -> tuple[Cause, ...]:
-        """What moved the pool's equity since the last call, largest first; then the count begins anew.
+        """What moved the pool since the last call; then the count begins anew. Nothing while its equity is unknown.
 
-        Each asset's move is PnL at the rate of now, wallet at the rate of now, and the rate itself on what was there before.
+        Each asset's move is what its own equity moved by, at the rate of now, and the rate itself on what was there before.
         """
+        book, p = self._book, self._book.pools
+        equity = float(p.equity[pool])
+        if np.isnan(equity):
+            return ()
+        slots, legs = self._rows(pool)
+        said: tuple[Cause, ...] = ()
+        if p.based[pool]:
+            required = book.required.of(pool)
+            moved = self._moved(slots, legs)
+            said = moves.told(moved, required, unit=self.unit(pool), equity=equity, requirement=float(p.requirement[pool]))
+        self._set_base(np.array([pool]), slots, legs)
+        return said
+
+    def _moved(self, slots: Rows, legs: Rows) -> dict[str, float]:
+        """By cause, in the pool's unit."""
         book = self._book
         s, columns, market = book.slots, book.legs, book.market
-        slots, _ = self._rows(pool)
-        account = book.accounts[book.pool_keys[pool].account]
-        legs = account.leg_rows()
-        legs = legs[np.isin(columns.slot[legs], slots)]
-        pnl, _, _ = book.leg_figures(legs, market.symbols.price)
         rate = self._rate(slots)
-        rate_of = dict(zip(slots.tolist(), rate.tolist(), strict=True))
-        unit = self.unit(pool)
-        before = s.base_wallet[slots].copy()
-        found = []
-        for i, row in enumerate(legs):
-            base = columns.base_pnl[row]
-            place = np.flatnonzero(slots == columns.slot[row])
-            before[place] += 0.0 if np.isnan(base) else base
-            symbol, side = book.leg_keys[row][1:]
-            name = symbol if side == "BOTH" else f"{symbol} {side}"
-            found.append(Cause(f"position {name}", float(pnl[i] - base) * rate_of[int(columns.slot[row])], unit))
-        for i, row in enumerate(slots):
-            asset = book.slot_assets[row]
-            found.append(Cause(f"wallet {asset}", float((s.wallet[row] - s.base_wallet[row]) * rate[i]), unit))
-            if s.rate_row[row] != UNIT:
-                found.append(Cause(f"rate of {asset}", float(before[i] * (rate[i] - s.base_rate[row])), unit))
-        self._set_base(slots, legs, pnl, rate)
-        least = SMALL * abs(float(book.pools.equity[pool])) if book.pools.equity[pool] else 0.0
-        moved = [cause for cause in found if abs(cause.amount) > least]
-        return tuple(sorted(moved, key=lambda cause: -abs(cause.amount))[:CAUSES_MAX])
+        rate_of = dict(zip(slots.tolist(), np.where((s.equity[slots] == 0) & np.isnan(rate), 0.0, rate).tolist(), strict=True))
+        moved: defaultdict[str, float] = defaultdict(float)
+        for row in slots.tolist():
+            for what, amount in book.moves.of(row).items():
+                moved[what] += amount * rate_of[row]
+            if s.rate_row[row] != UNIT and s.base_equity[row]:
+                by_index, by_haircut = self._rate_moves(row, rate_of[row])
+                moved[f"rate of {book.slot_assets[row]}"] += by_index
+                moved[f"haircut of {book.slot_assets[row]}"] += by_haircut
+        price = market.symbols.price[columns.symbol[legs]]
+        earned = columns.quantity[legs] * (price - columns.base_price[legs])
+        for row, slot, amount in zip(legs.tolist(), columns.slot[legs].tolist(), earned.tolist(), strict=True):
+            moved[book.leg_name(row)] += amount * rate_of[slot]
+        return moved
+
+    def _rate_moves(self, row: int, rate: float) -> tuple[float, float]:
+        """What index and haircut did to what the slot held at the last message. Owed instead of owned is the haircut's doing."""
+        s = self._book.slots
+        held, rate_before, index_before = float(s.base_equity[row]), float(s.base_rate[row]), float(s.base_index[row])
+        index = float(self._book.market.assets.index[s.rate_row[row]])
+        factor, factor_before = rate / index, rate_before / index_before
+        if abs(factor - factor_before) <= haircut_rounding(index, index_before):
+            return held * (rate - rate_before), 0.0
+        return held * (index - index_before) * factor_before, held * index * (factor - factor_before)
 
     def begin_baselines(self) -> None:
         """Pools that became known and have no baseline yet: their next message tells the move from here."""
-        book = self._book
-        fresh = np.flatnonzero(np.isnan(book.slots.base_wallet) & ~np.isnan(book.pools.equity[book.slots.pool]))
-        if not len(fresh):
-            return
-        legs = np.flatnonzero(np.isin(book.legs.slot, fresh))
-        pnl, _, _ = book.leg_figures(legs, book.market.symbols.price)
-        self._set_base(fresh, legs, pnl, self._rate(fresh))
+        book, p = self._book, self._book.pools
+        fresh = np.flatnonzero(~p.based & ~np.isnan(p.equity))
+        if len(fresh):
+            slots = np.flatnonzero(np.isin(book.slots.pool, fresh))
+            self._set_base(fresh, slots, np.flatnonzero(np.isin(book.legs.slot, slots)))
 
     def _rate(self, slots: Rows) -> FloatColumn:
         rates, s = self._book.market.assets, self._book.slots
         row = s.rate_row[slots]
         return joint.rate_used(s.equity[slots], rates.bid[row], rates.ask[row])
 
-    def _set_base(self, slots: Rows, legs: Rows, pnl: FloatColumn, rate: FloatColumn) -> None:
-        s = self._book.slots
-        s.base_wallet[slots] = s.wallet[slots]
-        s.base_rate[slots] = rate
-        self._book.legs.base_pnl[legs] = pnl
+    def _set_base(self, pools: Rows, slots: Rows, legs: Rows) -> None:
+        book = self._book
+        s, columns, market = book.slots, book.legs, book.market
+        s.base_equity[slots] = s.equity[slots]
+        s.base_rate[slots] = self._rate(slots)
+        s.base_index[slots] = market.assets.index[s.rate_row[slots]]
+        columns.base_price[legs] = market.symbols.price[columns.symbol[legs]]
+        book.moves.forget(slots.tolist())
+        book.required.forget(pools.tolist())
+        book.pools.based[pools] = True
 
     def levers(self, pool: int, target: float) -> tuple[Lever, ...]:
         """What to send, most used asset first, or what to close, so that health is `target` again."""

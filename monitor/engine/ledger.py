@@ -3,8 +3,8 @@
 A stream row that is newer is never rolled back by an answer that is older; a full picture replaces everything else.
 """
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
 
 from msgspec import structs
 
@@ -21,8 +21,17 @@ from monitor.model.events import (
 )
 
 Leg = tuple[str, str]  # symbol, side
+RowKey = str | Leg  # an asset or coin, or a leg
 Key = TypeVar("Key", str, Leg)
 Row = TypeVar("Row", Balance, CoinBalance, Position)
+
+
+class Told(NamedTuple):
+    """What a row says that every change of it is told for: a wallet, or a quantity."""
+
+    value: float
+    version_ms: int
+
 
 # A row may claim to be newer than the answer for ever only if the venue's two clocks disagree: then the answer wins at last.
 HEAL_MS = 60_000
@@ -38,9 +47,11 @@ class Ledger:
         self.positions: dict[Leg, Position] = {}
         self.leverages: dict[str, float] = {}
         self.open_order_margins: dict[str, float] = {}
-        self.rows_older = 0  # rows of an answer that were older than ours
+        self.rows_older = 0  # dropped: what we have is newer
 
-    def take_snapshot(self, event: AccountSnapshot) -> None:
+    def take_snapshot(self, event: AccountSnapshot) -> dict[RowKey, Told]:
+        """Returns the rows that it changed."""
+        before = self._told()
         self.mode, self.hedge = event.mode, event.hedge
         self.leverages.update(event.leverages)
         self.open_order_margins = dict(event.open_order_margins)
@@ -55,6 +66,12 @@ class Ledger:
         for leg in self.positions.keys() - legs.keys():
             if self.positions[leg].version_ms <= event.as_of_ms:
                 self.positions[leg] = flat(self.positions[leg])
+        return _changed(before, self._told())
+
+    def _told(self) -> dict[RowKey, Told]:
+        rows = _told_legs(self.positions.values())
+        rows.update((asset, Told(row.wallet, row.version_ms)) for asset, row in self.balances.items())
+        return rows
 
     def take_update(self, event: AccountUpdate) -> tuple[list[str], list[Leg]]:
         """Returns the assets and legs that it touched."""
@@ -64,6 +81,8 @@ class Ledger:
             if known is None or balance.version_ms >= known.version_ms:
                 self.balances[balance.asset] = balance
                 assets.append(balance.asset)
+            else:
+                self.rows_older += 1
         for position in event.positions:
             leg = (position.symbol, position.side)
             held = self.positions.get(leg)
@@ -71,6 +90,8 @@ class Ledger:
                 asset = position.margin_asset or (held.margin_asset if held else "")
                 self.positions[leg] = _with_asset(position, asset)
                 legs.append(leg)
+            else:
+                self.rows_older += 1
         return assets, legs
 
     def take_leverage(self, event: LeverageChanged) -> list[Leg]:
@@ -87,11 +108,12 @@ class CoinLedger:
     def __init__(self) -> None:
         self.balances: dict[str, CoinBalance] = {}
         self.positions: dict[Leg, Position] = {}
-        self.rows_older = 0
+        self.rows_older = 0  # dropped: what we have is newer
 
-    def take_snapshot(self, event: CoinSnapshot) -> list[Leg]:
-        """Returns the legs of the coin, those that it closed included."""
+    def take_snapshot(self, event: CoinSnapshot) -> tuple[list[Leg], dict[RowKey, Told]]:
+        """Returns the legs of the coin, those that it closed included, and the rows that it changed."""
         coin = event.balance.coin
+        before = self._told(coin)
         legs = {(row.symbol, row.side): row for row in event.positions}
         self.rows_older += merge(self.balances, {coin: event.balance}, event.as_of_ms)
         self.rows_older += merge(self.positions, legs, event.as_of_ms)
@@ -99,7 +121,13 @@ class CoinLedger:
         for leg in of_coin:
             if leg not in legs and self.positions[leg].version_ms <= event.as_of_ms:
                 self.positions[leg] = flat(self.positions[leg])
-        return of_coin
+        return of_coin, _changed(before, self._told(coin))
+
+    def _told(self, coin: str) -> dict[RowKey, Told]:
+        rows = _told_legs(position for position in self.positions.values() if position.margin_asset == coin)
+        if (balance := self.balances.get(coin)) is not None:
+            rows[coin] = Told(balance.margin_static, balance.version_ms)
+        return rows
 
     def take_update(self, event: CoinUpdate) -> list[Leg]:
         """Returns the legs that it touched."""
@@ -107,6 +135,8 @@ class CoinLedger:
             known = self.balances.get(balance.coin)
             if known is None or balance.version_ms >= known.version_ms:
                 self.balances[balance.coin] = balance
+            else:
+                self.rows_older += 1
         touched = []
         for position in event.positions:
             leg = (position.symbol, position.side)
@@ -114,17 +144,39 @@ class CoinLedger:
             if held is None or position.version_ms >= held.version_ms:
                 self.positions[leg] = position
                 touched.append(leg)
+            else:
+                self.rows_older += 1
         return touched
 
 
+def told_by(event: AccountUpdate | CoinUpdate) -> dict[RowKey, Told]:
+    """The rows of an event of the stream."""
+    rows = _told_legs(event.positions)
+    for balance in event.balances:
+        if isinstance(balance, Balance):
+            rows[balance.asset] = Told(balance.wallet, balance.version_ms)
+        else:
+            rows[balance.coin] = Told(balance.margin_static, balance.version_ms)
+    return rows
+
+
+def _told_legs(positions: Iterable[Position]) -> dict[RowKey, Told]:
+    return {(row.symbol, row.side): Told(row.quantity, row.version_ms) for row in positions}
+
+
+def _changed(before: Mapping[RowKey, Told], after: Mapping[RowKey, Told]) -> dict[RowKey, Told]:
+    nothing = Told(0.0, 0)
+    return {key: told for key, told in after.items() if told.value != before.get(key, nothing).value}
+
+
 def merge(ours: dict[Key, Row], theirs: dict[Key, Row], as_of_ms: int) -> int:
-    """Takes over what supersedes ours; returns how many rows differed and were older."""
+    """Takes over what supersedes ours; returns how many rows said something else and were older."""
     older = 0
     for key, row in theirs.items():
         known = ours.get(key)
         if known is None or _supersedes(row.version_ms, known.version_ms, as_of_ms):
             ours[key] = row
-        elif row != known:
+        elif structs.replace(row, version_ms=known.version_ms) != known:
             older += 1
     return older
 

@@ -21,11 +21,13 @@ class Symbols(Columns):
     new_row = {  # noqa: RUF012
         "price": (np.float64, np.nan),
         "mark": (np.float64, np.nan),  # where `price` is another one
+        "mark_ms": (np.int64, NEVER),
         "event_ms": (np.int64, NEVER),
         "seen_ms": (np.int64, NEVER),
     }
     price: FloatColumn
     mark: FloatColumn
+    mark_ms: IntColumn
     event_ms: IntColumn
     seen_ms: IntColumn
 
@@ -62,8 +64,7 @@ class Market:
         self.asset_rows: dict[str, int] = {}
         self.last_rates: dict[str, AssetRate] = {}
         self.window = RateWindow(self.assets)
-        self.unknown_symbols = 0  # prices of symbols that nobody has named
-        self.late_prices = 0
+        self.dropped = {"unknown_symbol": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
         self._frame_names: list[str] = []
         self._frame_size = 0
         self._frame_rows: IndexColumn = np.zeros(0, np.intp)
@@ -114,21 +115,22 @@ class Market:
         known = index > FLAT
         good = known & (event_ms >= symbols.event_ms[index]) & (price > 0) & (price < np.inf)
         if not good.all():
-            self.unknown_symbols += int((~known).sum())
-            self.late_prices += int((known & ~good).sum())
+            self.dropped["unknown_symbol"] += int((~known).sum())  # nobody has named it
+            self.dropped["older_price"] += int((known & (event_ms < symbols.event_ms[index])).sum())
             index, price, event_ms = index[good], price[good], event_ms[good]
         fresh = index[event_ms > symbols.event_ms[index]]
         symbols.price[index] = price
         symbols.event_ms[index] = event_ms
-        symbols.seen_ms[fresh] = now_ms
+        symbols.seen_ms[fresh] = now_ms - event.late_ms
         return len(index) > 0
 
     def set_marks(self, event: Prices) -> None:
-        """Mark prices beside the prices that margin is computed with."""
+        """Mark prices beside the prices that margin is computed with. A row older than what we have is dropped."""
+        symbols = self.symbols
         for row in event.rows:
             symbol = self.symbol_rows.get(row.symbol, FLAT)
-            if symbol != FLAT and 0 < row.price < np.inf:
-                self.symbols.mark[symbol] = row.price
+            if symbol != FLAT and 0 < row.price < np.inf and row.event_time_ms >= symbols.mark_ms[symbol]:
+                symbols.mark[symbol], symbols.mark_ms[symbol] = row.price, row.event_time_ms
 
     def set_indexes(self, event: Prices) -> None:
         """Index prices of coins, in USD: for amounts in USD, not for margin."""
@@ -152,7 +154,10 @@ class Market:
             row = self.asset_rows.get(rate.asset)
             if row is None:
                 row = self.asset_row(rate.asset)
-            if rate.event_time_ms < assets.event_ms[row] or not 0 < rate.bid <= rate.ask < np.inf:
+            if rate.event_time_ms < assets.event_ms[row]:
+                self.dropped["older_rate"] += 1
+                continue
+            if not 0 < rate.bid <= rate.ask < np.inf:
                 continue
             before = self.last_rates.get(rate.asset)
             if before is not None and _haircut_moved(before, rate):
@@ -203,10 +208,14 @@ class RateWindow:
         return now / then - 1.0
 
 
-def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+def haircut_rounding(index: float, other: float) -> float:
     """The rates are printed with 8 places, so a haircut recomputed from a small price is only so exact."""
-    for side in ("bid", "ask"):
-        was, now = getattr(before, side) / before.index, getattr(after, side) / after.index
-        if abs(now - was) > 1e-6 + 2e-8 / min(before.index, after.index):
-            return True
-    return False
+    return 1e-6 + 2e-8 / min(index, other)
+
+
+def _haircut_moved(before: AssetRate, after: AssetRate) -> bool:
+    return any(
+        abs(getattr(after, side) / after.index - getattr(before, side) / before.index)
+        > haircut_rounding(before.index, after.index)
+        for side in ("bid", "ask")
+    )

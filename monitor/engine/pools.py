@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn, IntColumn
 from monitor.engine.market import NEVER, Market
+from monitor.engine.moves import Moves
 from monitor.model.figures import PoolKey
 
 Rows = NDArray[np.intp]
@@ -33,11 +34,13 @@ class Pools(Columns):
         "answered_ms": (np.int64, NEVER),  # when the venue's own figures came
         "difference": (np.float64, np.nan),
         "differs_in_a_row": (np.int64, 0),
+        "tables_off": (np.bool_, False),  # the venue's own requirement does not follow from the tables that we have
         "fresh_ms": (np.int64, NEVER),  # since when its oldest input is as it is
         "known_ms": (np.int64, NEVER),  # when all figures were last known
         "isolated": (np.bool_, False),
         "active": (np.bool_, False),  # holds a position or a wallet
         "ever_active": (np.bool_, False),  # since the start
+        "based": (np.bool_, False),  # what moves it is booked: its next message tells it
         "may_improve": (np.bool_, True),  # trusted and fresh: only then does anything clear
         "blind": (np.bool_, False),  # so old that nothing is known
         "held_ms": (np.int64, NEVER),  # since when its alerts are held, as the venue settles
@@ -56,11 +59,13 @@ class Pools(Columns):
     answered_ms: IntColumn
     difference: FloatColumn
     differs_in_a_row: IntColumn
+    tables_off: BoolColumn
     fresh_ms: IntColumn
     known_ms: IntColumn
     isolated: BoolColumn
     active: BoolColumn
     ever_active: BoolColumn
+    based: BoolColumn
     may_improve: BoolColumn
     blind: BoolColumn
     held_ms: IntColumn
@@ -96,6 +101,8 @@ class PoolBook(ABC):
         self.pools = pools
         self.pool_keys: list[PoolKey] = []
         self.accounts = accounts
+        self.required = Moves()  # of the requirement, by pool row, in the pool's unit
+        self.tables_doubted: set[str] = set()  # accounts whose tables are to be read again; whoever asks for that clears it
 
     @abstractmethod
     def revalue(self, account: Any = None) -> None:
@@ -113,6 +120,14 @@ class PoolBook(ABC):
         """Whether any pool is valued with rates of assets."""
 
     @abstractmethod
+    def table_faults(self, account: Any) -> list[tuple[str, str]]:
+        """(symbol or coin, what is wrong) of the venue's tables that the account's positions are under."""
+
+    @abstractmethod
+    def rows_older(self) -> int:
+        """Rows of account events that were dropped, as newer ones were known."""
+
+    @abstractmethod
     def available(self) -> FloatColumn:
         """For new orders, by pool."""
 
@@ -124,6 +139,12 @@ class PoolBook(ABC):
         row = account.pools[name] = self.pools.add(account=account.place, isolated=isolated)
         self.pool_keys.append(PoolKey(self.market.venue, account.alias, name))
         return row
+
+    def compare_tables(self, row: int, *, off: bool) -> None:
+        """After each answer of the venue. A mismatch is doubted once, until it has been mended."""
+        if off and not self.pools.tables_off[row]:
+            self.tables_doubted.add(self.pool_keys[row].account)
+        self.pools.tables_off[row] = off
 
     def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
         """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.

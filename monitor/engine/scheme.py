@@ -11,11 +11,13 @@ from msgspec import Struct
 from monitor.engine.columns import BoolColumn, IntColumn, LevelColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
+from monitor.engine.ledger import RowKey, Told
 from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import PoolBook, Rows
+from monitor.engine.unheard import Moved, Standing, Unheard
 from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
-from monitor.model.events import ClockOffset, Event, StreamDown, StreamUp, VenueCall
+from monitor.model.events import ClockOffset, Degraded, Event, StreamDown, StreamUp, VenueCall
 from monitor.model.figures import Array, PoolFigures, PoolTable
 from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
@@ -25,6 +27,7 @@ START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
 HOLD_MAX_MS = 300_000  # alerts of a coin that settles are held so long; then it is UNKNOWN
 SAFE_HEALTH = 1.5  # levers say how to be back here, where the rule has no limit `high`
 BEYOND = 1.001  # a lever must clear the limit, not stand on it
+NAMES_MAX = 5  # rows that one message names
 RATIO_RULES = ("health", "margin_ratio", "guarantee_asset_ratio")  # their messages say why, and what to do
 
 
@@ -43,6 +46,8 @@ class Trust(Struct):
     snapshot_due: str = "no picture of the account yet"  # reason, until the next full picture
     snapshot_ms: int = NEVER
     sure_ms: int = NEVER  # when its stream broke that had been live
+    live: bool = False  # its stream has come up, and not broken since
+    gap_ms: int = NEVER  # when it last broke
 
     @property
     def why_not(self) -> str:
@@ -87,12 +92,15 @@ class Scheme(ABC):
         self._restored = restored
         self._started_ms = NEVER
         self.clock_offset_ms: int | None = None  # venue − ours, when last compared
+        self._faults_told: set[tuple[str, str]] = set()
+        self.unheard = {account.alias: Unheard() for account in accounts}
         stale = [account.rules.stale for account in accounts]
         self.improve_ms = np.array([rule.improve_ms for rule in stale])
         self.unknown_ms = np.array([rule.unknown_ms if rule.enabled else np.inf for rule in stale])
         self.due_ms = np.array([1000 * rule.reconcile_due_s for rule in stale])
         self._folds: dict[type, Callable[[Any], list[Transition]]] = {
             VenueCall: self._call,
+            Degraded: self._degraded,
             StreamUp: self._stream_up,
             StreamDown: self._stream_down,
             ClockOffset: self._clock_offset,
@@ -117,7 +125,9 @@ class Scheme(ABC):
     def time_passed(self) -> list[Transition]:
         if self._started_ms == NEVER:
             self._started_ms = self.now_ms  # the clock may have been compared long before
-        return self._dress(self._time())
+        return self._dress(self._time()) + [
+            said for alias, unheard in self.unheard.items() if unheard.waiting for said in self._missed(alias)
+        ]
 
     def _call(self, event: VenueCall) -> list[Transition]:
         subject = f"{event.kind} {','.join(event.symbols)}".strip()
@@ -125,9 +135,14 @@ class Scheme(ABC):
         pool = active[0] if len(active) == 1 else next((name for name in active if name in event.symbols), "")
         return self._happened(self.rules[event.account].venue_call, event.account, pool, subject, event.text)
 
+    def _degraded(self, event: Degraded) -> list[Transition]:
+        rules = self.rules[event.account] if event.account else self.venue_rules
+        return self._happened(rules.degraded, event.account, "", event.kind, event.text)
+
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         if event.account:
-            self.trust[event.account].stream_down = ""
+            trust = self.trust[event.account]
+            trust.stream_down, trust.live = "", True
         return []
 
     def _stream_down(self, event: StreamDown) -> list[Transition]:
@@ -135,8 +150,11 @@ class Scheme(ABC):
             trust = self.trust[event.account]
             if not trust.why_not:
                 trust.sure_ms = self.now_ms  # it was live until now
-            trust.stream_down = event.reason
+            trust.stream_down, trust.live, trust.gap_ms = event.reason, False, self.now_ms
             trust.snapshot_due = "no full picture since the stream broke"
+            said = self._missed(event.account)
+            self.unheard[event.account].forget()
+            return said
         return []
 
     def _clock_offset(self, event: ClockOffset) -> list[Transition]:
@@ -145,12 +163,61 @@ class Scheme(ABC):
         offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
         return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
 
-    def _account_moved(self, alias: str) -> list[Transition]:
-        """After the rows of one account changed."""
+    def _heard_since(self, alias: str, picture_ms: int) -> bool:
+        """Whether the stream owed all that changed since the last picture."""
+        trust = self.trust[alias]
+        return trust.live and not trust.why_not and picture_ms > trust.gap_ms
+
+    def _shown(self, alias: str, rows: Mapping[RowKey, Told], before: Mapping[int, Standing]) -> None:
+        """A picture changed these rows, and the stream owed that."""
+        now = self._standing(alias)
+        self.unheard[alias].shown(rows, {row: Moved(standing, now[row]) for row, standing in before.items()}, self.now_ms)
+
+    def _missed(self, alias: str) -> list[Transition]:
+        """Changes that the stream owed and did not tell. The figures hold them since the picture; what moved much is told."""
+        rule = self.rules[alias].reconcile
+        said = []
+        for shown in self.unheard[alias].overdue(self.now_ms, 1000 * rule.unheard_s):
+            names = sorted(key if isinstance(key, str) else " ".join(key) for key in shown.rows)
+            more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+            for row, moved in shown.moved.items():
+                level = rule.level_of(moved.relative)
+                if level is not None and rule.enabled:
+                    text = (
+                        f"the stream did not tell of a change of {', '.join(names[:NAMES_MAX])}{more}, REST shows it: "
+                        f"equity {moved.before.equity:,.6g} → {moved.after.equity:,.6g}, liquidated at "
+                        f"{moved.before.requirement:,.6g} → {moved.after.requirement:,.6g} {self.explain.unit(row)}"
+                    )
+                    key = self.book.pool_keys[row]
+                    said += self._told_once(rule.name, level, alias, key.pool, "missed update", text)
+        return said
+
+    def _standing(self, alias: str) -> dict[int, Standing]:
+        """Of each pool of the account."""
+        p, rows = self.book.pools, self.book.accounts[alias].pool_rows()
+        return dict(zip(rows.tolist(), map(Standing, p.equity[rows].tolist(), p.requirement[rows].tolist()), strict=True))
+
+    def _account_moved(self, alias: str, why: str, before: Mapping[int, Standing]) -> list[Transition]:
+        """After the rows of one account changed. why: the cause."""
+        self.book.revalue(self.book.accounts[alias])
+        return self._account_valued(alias, why, before)
+
+    def _account_valued(self, alias: str, why: str, before: Mapping[int, Standing]) -> list[Transition]:
         account = self.book.accounts[alias]
-        self.book.revalue(account)
+        for row, now in self._standing(alias).items():
+            self.book.required.add(row, why, now.requirement - (before[row].requirement if row in before else 0.0))
         self._mark_trust(account.pool_rows())
         return self._dress(self.judge.all_of(account))
+
+    def _unsound(self, alias: str) -> list[Transition]:
+        """What is wrong in itself with the account's tables. They are used, as there are no others; it is said once."""
+        said = []
+        for subject, fault in self.book.table_faults(self.book.accounts[alias]):
+            if (alias, fault) not in self._faults_told:
+                self._faults_told.add((alias, fault))
+                text = f"the venue's table is not sound, figures by it may be wrong: {fault}"
+                said += self._happened(self.rules[alias].tier_change, alias, "", subject, text)
+        return said
 
     def _gone(self, alias: str) -> list[Transition]:
         """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
@@ -166,23 +233,24 @@ class Scheme(ABC):
         return said
 
     def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
-        """A momentary transition, told once."""
-        if not rule.enabled:
-            return []
-        row = self.book.accounts[alias].pools.get(pool, -1)
-        key = IncidentKey(self.name, alias, pool, rule.name, subject)
+        """A momentary transition, told once. alias "": of the whole venue."""
+        return self._told_once(rule.name, rule.severity, alias, pool, subject, text) if rule.enabled else []
+
+    def _told_once(self, rule: str, level: Level, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
+        row = self.book.accounts[alias].pools.get(pool, -1) if alias else -1
+        key = IncidentKey(self.name, alias, pool, rule, subject)
         figures = self.figures(row) if row >= 0 else None
         return [
             Transition(
                 key=key,
-                level=rule.severity,
+                level=level,
                 was=Level.OK,
                 at_ms=self.now_ms,
                 summary=text,
                 worse=Worse.NONE,
                 momentary=True,
                 figures=figures,
-                levers=self.levers(row) if row >= 0 and rule.name == "venue_call" else (),
+                levers=self.levers(row) if row >= 0 and rule == "venue_call" else (),
             )
         ]
 
@@ -254,9 +322,11 @@ class Scheme(ABC):
 
     def _dress(self, verdicts: list[Verdict]) -> list[Transition]:
         levels = self.judge.pool_levels() if verdicts else None
-        return [self._transition(verdict, levels) for verdict in verdicts]
+        told = {verdict.pool for verdict in verdicts if verdict.pool >= 0 and verdict.key.rule in RATIO_RULES}
+        causes = {row: self.explain.causes(row) for row in sorted(told)}  # once: two rules may speak of one move
+        return [self._transition(verdict, levels, causes) for verdict in verdicts]
 
-    def _transition(self, verdict: Verdict, levels: LevelColumn | None) -> Transition:
+    def _transition(self, verdict: Verdict, levels: LevelColumn | None, causes: Mapping[int, tuple[Cause, ...]]) -> Transition:
         """Adds figures, causes and levers of the pool."""
         row = verdict.pool
         worse = verdict.level > verdict.was or verdict.level is Level.UNKNOWN
@@ -271,7 +341,7 @@ class Scheme(ABC):
             value=verdict.value if np.isfinite(verdict.value) else None,
             limit=verdict.limit,
             figures=self.figures(row, levels) if row >= 0 else None,
-            causes=self.explain.causes(row) if row >= 0 and verdict.key.rule in RATIO_RULES else (),
+            causes=causes.get(row, ()) if verdict.key.rule in RATIO_RULES else (),
             levers=levers,
         )
 
@@ -292,6 +362,19 @@ class Scheme(ABC):
         return self.explain.figures(row, now_ms=self.now_ms, level=level, trusted=not why, why_untrusted=why)
 
     # -------------------------------------------------------------- readers
+
+    def dropped(self) -> dict[str, int]:
+        """Rows of events that were not taken, by reason, since the start."""
+        return {**self.market.dropped, "older_account_row": self.book.rows_older()}
+
+    def missed(self) -> int:
+        """Changes of accounts that their streams did not tell."""
+        return sum(unheard.missed for unheard in self.unheard.values())
+
+    def take_doubted(self) -> set[str]:
+        """Accounts whose tables are to be read again, each told once."""
+        doubted, self.book.tables_doubted = self.book.tables_doubted, set()
+        return doubted
 
     def table(self) -> PoolTable:
         book, p = self.book, self.book.pools

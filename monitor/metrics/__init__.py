@@ -164,6 +164,15 @@ class _Small(Collector):
         yield _counter("margin_frames_refused", "Frames or rows that were not believed.", ("venue", "reason"), refused)
         yield _counter("margin_rest_requests", "Requests by their result.", ("venue", "result"), requests)
 
+        events = self._view.event_counts()
+        yield _counter(
+            "margin_events_dropped", "Rows of events that were not taken, by reason.", ("venue", "reason"), events.dropped
+        )
+        missed = {(venue,): n for venue, n in events.missed.items()}
+        yield _counter(
+            "margin_updates_missed", "Changes of accounts that the stream did not tell, only REST.", ("venue",), missed
+        )
+
     def _alerts(self) -> Iterator[Metric]:
         yield _counter("margin_alerts", "Crossings since start.", ("rule", "level"), self._view.alerts_total())
         channels = self._view.channels()

@@ -1,6 +1,7 @@
 """Levels, incidents and what the rules say about them."""
 
 from enum import IntEnum, StrEnum
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -44,11 +45,16 @@ class IncidentKey(Struct, frozen=True, order=True):
 
 
 class Cause(Struct, frozen=True):
-    """One part of the move of a pool's equity since its last message, in the pool's unit. Negative: it cost equity."""
+    """One part of the move of a pool since its last message, in the pool's unit.
 
-    what: str  # "position BTCUSDT", "rate of BTC", "wallet USDT"
+    The parts of the equity add up to its whole move; negative: it cost equity. Beside them stand those parts of the requirement's
+    move that prices did not do; positive: more is required.
+    """
+
+    what: str  # "position BTCUSDT", "rate of BTC", "haircut of BTC", "funding USDT", "transfer USDT", "brackets of BTCUSDT"
     amount: float
     unit: str
+    of: Literal["equity", "requirement"] = "equity"
 
 
 class Lever(Struct, frozen=True):

@@ -35,6 +35,7 @@ class Prices(Struct, frozen=True):
     venue: str
     kind: PriceKind
     rows: list[Price]
+    late_ms: int = 0  # by how much it came later than usual: what waited in buffers is so old, however new it is to us
 
 
 class AssetRate(Struct, gc=False):
@@ -236,6 +237,16 @@ class VenueCall(Struct, frozen=True):
 # ------------------------------------------------------------------ trust
 
 
+class Degraded(Struct, frozen=True):
+    """Something between us and the venue is impaired while the figures go on: the owner may have to act before they do not."""
+
+    venue: str
+    account: str  # "": all accounts of the venue
+    kind: str  # a fixed word: "banned", "firewall", "listen_key", "names"
+    text: str  # one plain line
+    event_time_ms: int
+
+
 class StreamUp(Struct, frozen=True):
     """First data after a (re)connect. account "": a stream of the whole venue."""
 
@@ -279,6 +290,7 @@ Event = (
     | LeverageChanged
     | ModeChanged
     | VenueCall
+    | Degraded
     | StreamUp
     | StreamDown
     | ClockOffset

@@ -15,6 +15,16 @@ class StreamStatus(Struct, kw_only=True):
     down_reason: str = "not yet connected"  # plain words, while not up
     reconnects: dict[str, int] = field(default_factory=dict)  # by reason
 
+    def set_up(self, now_ms: int) -> None:
+        """Data flow. now_ms: wall clock."""
+        self.up = self.first_data = True
+        self.down_reason = ""
+        self.last_event_ms = now_ms
+
+    def set_down(self, reason: str) -> None:
+        self.up = False
+        self.down_reason = reason
+
 
 class Counters(Struct, kw_only=True):
     """What a venue survived. Keys are few and fixed per venue, never text from outside."""

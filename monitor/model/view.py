@@ -35,6 +35,13 @@ class SelfCheck(Struct, frozen=True, kw_only=True):
     store_durable: bool | None = None  # whether the state is safe on disk; None: it is kept in memory by the owner's will
 
 
+class EventCounts(Struct, frozen=True, kw_only=True):
+    """What became of the venues' events, since the start."""
+
+    dropped: dict[tuple[str, str], int]  # rows, by (venue, reason): "older_price", "older_account_row", "unknown_symbol", …
+    missed: dict[str, int]  # by venue: changes of accounts that only REST told
+
+
 class View(Protocol):
     """Read-only and cheap: each call is made from the event loop, between two ticks."""
 
@@ -79,6 +86,8 @@ class View(Protocol):
         """(the last load of the configuration was good, when, epoch ms)."""
 
     def self_check(self) -> SelfCheck: ...
+
+    def event_counts(self) -> EventCounts: ...
 
     def now_ms(self) -> int: ...
 

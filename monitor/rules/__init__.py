@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitor.rules.clock import ClockRule
 from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
 from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
-from monitor.rules.occurrences import ModeChangeRule, TierChangeRule, VenueCallRule
+from monitor.rules.occurrences import DegradedRule, ModeChangeRule, TierChangeRule, VenueCallRule
 from monitor.rules.settlement import SettlementRule
 from monitor.rules.trust import ReconcileRule, StaleRule
 
@@ -30,6 +30,7 @@ class RuleBook(BaseModel):
     clock: ClockRule = Field(ClockRule(), description="our clock against the venue's")
     reconcile: ReconcileRule = Field(ReconcileRule(), description="own figures against the venue's")
     mode_change: ModeChangeRule = Field(ModeChangeRule(), description="account mode or leverage changed")
+    degraded: DegradedRule = Field(DegradedRule(), description="bans, listen keys that end early, names that are not resolved")
     venue_call: VenueCallRule = Field(VenueCallRule(), description="the venue's own alarm")
 
 

@@ -30,6 +30,14 @@ class ModeChangeRule(OccurrenceRule):
     name: ClassVar[str] = "mode_change"
 
 
+class DegradedRule(OccurrenceRule):
+    """The way to the venue is impaired while the figures go on: a ban of our address, listen keys that end early, lost names."""
+
+    name: ClassVar[str] = "degraded"
+
+    level: LevelWord = Field("high", description="level of the message")
+
+
 class VenueCallRule(OccurrenceRule):
     """The venue's own margin call or liquidation order."""
 

@@ -53,6 +53,9 @@ class ReconcileRule(LadderRule):
     high: float | None = Field(0.05, gt=0, description="relative difference; more counts")
     hysteresis: float = Field(0.5, ge=0, lt=1, description="clears this fraction of the limit beyond it")
     times: int = Field(3, ge=1, le=100, description="answers in a row before `warning`")
+    unheard_s: float = Field(
+        3.0, gt=0, description="a change that REST shows may be told by the stream this much later, s; then the stream lost it"
+    )
 
     def judge(self, difference: Array, in_a_row: NDArray[np.int64], was: Levels) -> Levels:
         """difference: ≥ 0, the greater of equity's and requirement's; in_a_row: answers above `warning` so far."""
@@ -60,6 +63,11 @@ class ReconcileRule(LadderRule):
         patient = (level == Level.WARNING) & (was < Level.WARNING) & (in_a_row < self.times)
         level[patient] = 0
         return level
+
+    def level_of(self, moved: float) -> Level | None:
+        """Of a change that the stream lost; None: too small to tell. moved: of equity or requirement, relative, the greater."""
+        reached = [level for level, limit in self.ladder if moved > limit]
+        return reached[-1] if reached else None
 
     def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
         if level <= Level.OK or limit is None:

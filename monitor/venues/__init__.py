@@ -19,6 +19,9 @@ class Venue(Protocol):
     @property
     def counters(self) -> Counters: ...
 
+    def request_tables(self, alias: str) -> None:
+        """The margin tables that the account is under are to be read again soon."""
+
     async def check_keys(self) -> Sequence[KeyFinding]:
         """What is wrong with the accounts' keys."""
 

@@ -1,5 +1,6 @@
 """What every venue adapter shares: the family of errors, the key of an account, and what is said about that key."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -21,10 +22,10 @@ class AccountAccess(Struct, frozen=True):
 
 
 class KeyFinding(Struct, frozen=True):
-    """One thing that is wrong with an account's key."""
+    """One thing that is wrong with an account's key, or with the account behind it."""
 
     alias: str
-    verdict: Literal["refuse", "warn"]  # refuse: the key could move money or trade on spot
+    verdict: Literal["refuse", "warn"]  # refuse: the key could move money, or the figures would be wrong
     right: str  # the venue's own name of the right, "" where the call itself failed
     text: str  # one plain line: what, and what to do
 
@@ -64,3 +65,8 @@ class VenueError(Exception):
     def wait_s(self, now_ms: int) -> float:
         """Seconds until the venue allows another try; 0 if it named no time."""
         return 0.0 if self.retry_at_ms is None else max(0.0, (self.retry_at_ms - now_ms) / 1000)
+
+
+def utc(at_ms: int) -> str:
+    """A moment for people: "2026-03-04 02:00:05 UTC"."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"

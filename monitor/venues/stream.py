@@ -1,57 +1,26 @@
-"""One supervised stream: dial, pump, watch for silence, back off, and replace a connection before it ends.
+"""One supervised stream: pump, watch for silence, back off, and replace a connection before it ends.
 
 Venue-neutral: an adapter gives a `Session` (one connection's life) and is told when no session delivers any more.
 """
 
 import asyncio
-import logging
 import random
-import socket
-import ssl
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import NoReturn
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
 
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger as Logger
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-# The library logs request lines at DEBUG, and ours hold listen keys. What matters we learn from its exceptions.
-_SILENT_LOGGER = logging.Logger("websockets.silent", level=logging.CRITICAL + 1)
+from monitor.venues.dial import StreamEnded, StreamLimits
+
 _STEP_BACK_MS = 60_000
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
 
 
-class StreamEnded(Exception):  # noqa: N818  the end of a connection is no error: each one ends
-    """A connection's life is over. `reason` is one of a few fixed words (a metric label), `detail` is for people."""
-
-    def __init__(self, reason: str, detail: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-        self.retry_after_s = retry_after_s  # at least this long before the next try
-
-
-class StreamLimits(Struct, frozen=True, kw_only=True):
-    """Periods in seconds."""
-
-    open_timeout_s: float = 10.0
-    close_timeout_s: float = 2.0
-    ping_interval_s: float = 5.0
-    ping_timeout_s: float = 10.0
-    frame_bytes_max: int = 4 << 20
-    backoff_min_s: float = 0.5
-    backoff_max_s: float = 30.0
-    settle_s: float = 30.0  # a connection that lived this long clears the back-off
-    rotate_after_s: float = 23 * 3600.0
-    rotate_jitter_s: float = 1800.0
-    overlap_s: float = 2.0
-
-
 class Backoff:
-    """Exponential with full jitter, without limit of tries."""
+    """Exponential with full jitter between both bounds, without limit of tries."""
 
     def __init__(self, min_s: float, max_s: float) -> None:
         self._min_s = min_s
@@ -59,60 +28,12 @@ class Backoff:
         self._failures = 0
 
     def next_s(self) -> float:
-        ceiling = min(self._max_s, self._min_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
-        return random.uniform(self._min_s / 2, ceiling)
+        ceiling = min(self._max_s, self._min_s * 2.0 ** min(self._failures, 30))
+        return random.uniform(min(self._min_s, ceiling), ceiling)
 
     def reset(self) -> None:
         self._failures = 0
-
-
-class AttemptBudget:
-    """At most `limit` connection attempts in any `window_s`, over all streams that share an address."""
-
-    def __init__(self, limit: int, window_s: float) -> None:
-        self._limit = limit
-        self._window_s = window_s
-        self._at: deque[float] = deque()
-
-    async def take(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            now = loop.time()
-            while self._at and self._at[0] <= now - self._window_s:
-                self._at.popleft()
-            if len(self._at) < self._limit:
-                self._at.append(now)
-                return
-            await asyncio.sleep(self._at[0] + self._window_s - now + random.uniform(0, 1))
-
-
-@asynccontextmanager
-async def dial(url: str, limits: StreamLimits, tls: ssl.SSLContext | None) -> AsyncIterator[ClientConnection]:
-    """An open connection; `wss:` is never tried without TLS. What fails in the dial is a StreamEnded."""
-    try:
-        async with connect(
-            url,
-            ssl=tls if url.startswith("wss:") else None,
-            logger=_SILENT_LOGGER,
-            compression=None,  # the venues send none worth its memory per connection
-            max_size=limits.frame_bytes_max,
-            open_timeout=limits.open_timeout_s,
-            close_timeout=limits.close_timeout_s,
-            ping_interval=limits.ping_interval_s,
-            ping_timeout=limits.ping_timeout_s,
-        ) as connection:
-            yield connection
-    except InvalidStatus as exc:
-        status = exc.response.status_code
-        raise StreamEnded(f"http_{status // 100}xx", f"the stream's address answered HTTP {status}") from None
-    except ssl.SSLError as exc:
-        raise StreamEnded("tls", f"TLS failed: {exc.reason or type(exc).__name__}") from None
-    except socket.gaierror:
-        raise StreamEnded("dns", "the stream's host name was not resolved") from None
-    except (TimeoutError, OSError, WebSocketException) as exc:  # TimeoutError first in meaning, but it is an OSError too
-        reason = "timeout" if isinstance(exc, TimeoutError) else "network"
-        raise StreamEnded(reason, f"could not connect: {type(exc).__name__}") from None
 
 
 def _closed(exc: ConnectionClosed) -> StreamEnded:
@@ -172,6 +93,30 @@ class EventTime:
         return moved
 
 
+class Lateness:
+    """By how much later than the quickest of the last 10 to 20 minutes a connection's frames come.
+
+    What piled up in buffers is old, though its event time goes on. Neither clock need be right: only their difference must stay.
+    """
+
+    _BUCKET_S = 600.0
+
+    def __init__(self) -> None:
+        self._least_ms = self._least_before_ms = float("inf")
+        self._bucket_ends = float("-inf")
+
+    def of_ms(self, event_time_ms: int, now: float) -> int:
+        """Whole ms, ≥ 0. event_time_ms: the venue's clock; now: seconds of the event loop's."""
+        gap_ms = 1000 * now - event_time_ms
+        if gap_ms < min(self._least_ms, self._least_before_ms) - _STEP_BACK_MS < float("inf"):
+            return 0  # a time far ahead: one hostile row must not make all others look late
+        if now >= self._bucket_ends:
+            self._least_before_ms, self._least_ms = self._least_ms, gap_ms
+            self._bucket_ends = now + self._BUCKET_S
+        self._least_ms = min(self._least_ms, gap_ms)
+        return round(gap_ms - min(self._least_ms, self._least_before_ms))
+
+
 async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], watch: Watch | None = None) -> NoReturn:
     """Hand every frame to `receive`, in order, until the connection ends (StreamEnded). True: it was new data."""
     loop = asyncio.get_running_loop()
@@ -192,6 +137,18 @@ async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], w
             watch.beat(now)
         elif now >= watch.deadline():
             watch.expired(now)
+
+
+async def until_ended(*parts: Coroutine[Any, Any, object]) -> NoReturn:
+    """Runs the parts of one connection until one of them ends it: raises its StreamEnded."""
+    ended: StreamEnded | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                group.create_task(part)
+    except* StreamEnded as errors:
+        ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
+    raise ended or StreamEnded("ended", "the connection ended")
 
 
 class Session:
@@ -233,14 +190,12 @@ class Supervisor:
         went_down: Callable[[StreamEnded], None],  # no session delivers: a gap begins
         rotated: Callable[[], None],  # handed over without a gap
         limits: StreamLimits,
-        attempts: AttemptBudget,
         log: Logger,
     ) -> None:
         self._open_session = open_session
         self._went_down = went_down
         self._rotated = rotated
         self._limits = limits
-        self._attempts = attempts
         self._log = log
         self._backoff = Backoff(limits.backoff_min_s, limits.backoff_max_s)
         self._changed = asyncio.Event()
@@ -248,7 +203,7 @@ class Supervisor:
     async def run(self) -> NoReturn:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            current = await self._start(group)
+            current = self._start(group)
             spare: _Live | None = None
             rotate_at = self._rotation()
             while True:
@@ -267,7 +222,7 @@ class Supervisor:
                     else:
                         self._lost(ended)
                         await asyncio.sleep(self._pause_s(ended))
-                        current = await self._start(group)
+                        current = self._start(group)
                     rotate_at = self._rotation()
                 elif spare is not None and spare.session.ready_at is not None:
                     await asyncio.sleep(self._limits.overlap_s)  # both deliver: what is on its way on the old one still counts
@@ -280,12 +235,11 @@ class Supervisor:
                     self._rotated()
                 elif spare is None and (loop.time() >= rotate_at or current.session.replace_wanted):
                     current.session.replace_wanted = False
-                    spare = await self._start(group)
+                    spare = self._start(group)
                 else:
                     await self._wait(rotate_at if spare is None else None)
 
-    async def _start(self, group: asyncio.TaskGroup) -> _Live:
-        await self._attempts.take()
+    def _start(self, group: asyncio.TaskGroup) -> _Live:
         session = self._open_session()
         session.changed = self._changed.set
         task = group.create_task(_life(session))

@@ -137,6 +137,27 @@ def test_only_the_account_is_required_and_each_null_has_its_reason(tmp_path: Pat
         assert key in reasons
 
 
+@pytest.mark.parametrize(
+    ("told", "says_so", "why"),
+    [
+        ({}, True, "v3 `account` alone names no mode: a Multi-Assets account's totals look the same"),
+        ({"positionSide": {"dualSidePosition": False}}, True, "another setting is no answer"),
+        ({"accountConfig": {"multiAssetsMargin": False, "dualSidePosition": False}}, False, "told"),
+        ({"multiAssetsMargin": {"multiAssetsMargin": False}}, False, "told by the older call"),
+        ({"in_account": False}, False, "v2 `account` tells it itself"),
+    ],
+)
+def test_a_mode_that_no_answer_names_is_said_to_be_assumed(tmp_path: Path, told: dict[str, Any], says_so: bool, why: str) -> None:
+    answer = account([asset("USDT", "9000")])
+    if "in_account" in told:
+        answer, told = {**answer, "multiAssetsMargin": False}, {}
+    pool = pools(tmp_path, {"account": answer, **told})["USDT"]
+    assert pool["equity"] == 9000
+    assert any(reason.startswith("asset mode: ") for reason in pool["unknown"]) is says_so, why
+    people = RUN.invoke(app, ["figures", str(tmp_path / "answers.json")]).output
+    assert ("asset mode: no answer names it" in people) is says_so, why
+
+
 def test_a_wallet_that_is_no_collateral_counts_for_nothing(tmp_path: Path) -> None:
     content = {
         "accountConfig": {"multiAssetsMargin": True, "dualSidePosition": False},

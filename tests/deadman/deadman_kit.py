@@ -43,6 +43,9 @@ class Parts:
     def stalled_s(self) -> float:
         return self.stalling_s
 
+    async def check(self) -> None:
+        """The store that has this problem."""
+
 
 def stream(account: str, name: str, *, up: bool = True) -> StreamStatus:
     return StreamStatus(venue="binance_usdm", account=account, stream=name, up=up)

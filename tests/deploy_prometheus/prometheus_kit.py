@@ -1,4 +1,4 @@
-"""Prometheus, promtool, Alertmanager and amtool as they are installed: found, run, asked."""
+"""Prometheus, Alertmanager and other programs as they are installed: found, run, asked."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PACKAGES = {
     "promtool": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
+    "buildah": "buildah",
+    "systemd-analyze": "systemd",
 }
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules" / "margin-monitor.rules.yml"

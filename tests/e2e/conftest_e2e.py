@@ -60,6 +60,13 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 def config_for(exchange: SimExchange, receiver: Receiver, store: Path | str = ":memory:", **over: Any) -> Config:
     """The configuration of a user whose exchange and chat services live on loopback."""
+    return from_data(*data_for(exchange, receiver, store, **over))
+
+
+def data_for(
+    exchange: SimExchange, receiver: Receiver, store: Path | str = ":memory:", **over: Any
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same as what his file and his environment hold."""
     venues = exchange.first_line()["venues"]
     venue, coins = venues["binance_usdm"], venues.get("htx_coin_futures", {"api_key": "", "api_secret": ""})
     data: dict[str, Any] = {
@@ -91,7 +98,7 @@ def config_for(exchange: SimExchange, receiver: Receiver, store: Path | str = ":
         "TELEGRAM": "1234567890:AAtestAAtestAAtestAAtestAAtestAAtest",
         "HOOK": f"{receiver.url}/hook",
     }
-    return from_data(_merged(data, over), environ)
+    return _merged(data, over), environ
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_causes_add_up_to_the_move_of_equity_since_the_last_message() -> None:
     assert said[0].figures.equity is not None
     parts = {cause.what: cause.amount for cause in said[0].causes}
     assert sum(parts.values()) == pytest.approx(said[0].figures.equity - before)
-    assert parts["wallet USDT"] == pytest.approx(-100)
+    assert parts["trades and fees USDT"] == pytest.approx(-100)
     assert parts["rate of BTC"] == pytest.approx(0.1 * -5000 * 0.95)
 
 

@@ -10,13 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from conftest_e2e import Receiver, config_for, fetch, until
+from conftest_e2e import Receiver, data_for, until
+from faults_canary import Canaries, token_of
 from faults_proxy import ChaosProxy
+from faults_witness import saw
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
-from structlog.testing import capture_logs
 
 from monitor.app import Monitor
 from monitor.config import Config
@@ -64,15 +66,23 @@ class Scene:
     """What a test of a fault sees and does."""
 
     def __init__(
-        self, exchange: SimExchange, receiver: Receiver, wall: Wall, rest: ChaosProxy, streams: ChaosProxy, fast: float
+        self,
+        exchange: SimExchange,
+        receiver: Receiver,
+        canaries: Canaries,
+        wall: Wall,
+        rest: ChaosProxy,
+        streams: ChaosProxy,
+        fast: float,
     ) -> None:
         self.exchange = exchange
         self.receiver = receiver
+        self._canaries = canaries
         self.wall = wall
         self.rest = rest
         self.streams = streams
         self.fast = fast
-        self.logs: Sequence[Mapping[str, Any]] = []
+        self.logs: Sequence[Mapping[str, Any]] = canaries.events
         self.monitor: Monitor
         self._record: Callable[[str, object], None] = lambda _name, _value: None
         self._ended_at: float | None = None
@@ -106,14 +116,21 @@ class Scene:
 
     def told(self, rule: str, **wanted: Any) -> list[dict[str, Any]]:
         """Messages at the webhook, in their order."""
+        saw("alert")
         return [m for m in self.receiver.webhook if m["rule"] == rule and wanted.items() <= m.items()]
 
     def logged(self, event: str, **wanted: Any) -> list[Mapping[str, Any]]:
+        saw("log")
         return [entry for entry in self.logs if entry["event"] == event and wanted.items() <= entry.items()]
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the monitor, asked for by its owner."""
+        return await self._canaries.ask(self.monitor.server.url + path, token_of(self.monitor))
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """Sum of the matching samples of /metrics; None without any."""
-        _, text = await fetch(f"{self.monitor.server.url}metrics")
+        saw("metric")
+        _, text = await self.page("metrics")
         values = [
             sample.value
             for family in text_string_to_metric_families(text)
@@ -158,6 +175,7 @@ class Scene:
         assert self._ended_at is not None, "fault_ends() first"
         await self.until(condition or (lambda: self.healthy), "all is well again", within_s)
         took_s = self.now_s() - self._ended_at
+        saw("recovery")
         self._record("recovery_s", round(took_s, 1))
         return took_s
 
@@ -191,6 +209,8 @@ class Scene:
 @asynccontextmanager
 async def staged(
     receiver: Receiver,
+    canaries: Canaries,
+    store: Path,
     record: Callable[[str, object], None],
     *,
     venue: str = BINANCE,
@@ -212,7 +232,7 @@ async def staged(
         first = exchange.first_line()["venues"][venue]
         host, port = first["rest"].removeprefix("http://").split(":")
         async with ChaosProxy(host, int(port)) as rest, ChaosProxy(host, int(port)) as streams:
-            scene = Scene(exchange, receiver, Wall(exchange), rest, streams, fast)
+            scene = Scene(exchange, receiver, canaries, Wall(exchange), rest, streams, fast)
             scene._record = record
             before(scene)
             if rest.tls is not None:
@@ -227,11 +247,13 @@ async def staged(
             if venue == HTX:
                 keys = {"api_key": {"env": "HTX_KEY"}, "api_secret": {"env": "HTX_SECRET"}}
                 over["accounts"] = [{"name": "main", "venue": HTX, **keys}]
-            with capture_logs() as scene.logs:
-                async with _running(config_for(exchange, receiver, **over), scene):
-                    if ready:
-                        await scene.until(lambda: scene.ready and scene.knows(BTC if venue == HTX else USD), "ready", 100)
+            async with _running(canaries.config(*data_for(exchange, receiver, store, **over)), scene):
+                if ready:
+                    await scene.until(lambda: scene.ready and scene.knows(BTC if venue == HTX else USD), "ready", 100)
+                try:
                     yield scene
+                finally:
+                    await canaries.look_at(scene.monitor)
 
 
 @asynccontextmanager

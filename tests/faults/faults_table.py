@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faults_witness import SIGNS
+from msgspec import Struct
 
 ROWS: dict[int, str] = {
     1: "Socket open, pings answered, no data",
@@ -64,58 +67,117 @@ ROWS: dict[int, str] = {
     53: "Key revoked, address not allowed",
     54: "Two instances running",
 }
-NOT_HERE = {51: "measured over 24 simulated hours by `make soak`"}  # row → why no test of the suite shows it
+ELSEWHERE = {51: "`make soak`: 24 simulated hours"}  # row → who runs its tests
+# What a row has no sign of, and why. Everything else must be looked at by a test of the row.
+WITHOUT: dict[int, dict[str, str]] = {
+    3: {"recovery": "the address stays wrong until its owner mends it"},
+    49: {"recovery": "nothing fails, so nothing comes back"},
+}
+STANDS_IN = {  # where the fault itself is made by other means than in life
+    33: "the resolver of the process is broken, not that of the machine",
+    35: "a proxy that forwards nothing stands for a firewall that drops; TCP acknowledges, which is the harder case",
+    37: "a receiver on loopback with Telegram's answers; so it is for Slack (39)",
+    42: "a file system of 640 KiB in memory, and a limit of the file size where nothing can be mounted",
+    48: "the clock as the process reads it is shifted; another boot is a time namespace, where the machine has them",
+    50: "SIGSTOP, and a part of the program that never returns; the service manager is the test's end of its socket",
+}
 
 _ROW = re.compile(r"test_row_(\d\d)_(\w+)(\[[^\]]*\])?$")
+_STEPS_S = (3, 10, 30, 100)  # figures of a run to the next of these: the table shall not change with the weather
 _HEAD = """# Faults and how they end
 
 Written by `FAULT_TABLE=deploy/docs/faults.md make test-faults`. Each row is one or more tests against the real daemon, the
-simulated exchange and a proxy that breaks connections. Recovery is the time from the end of the fault until all streams are up,
+simulated exchange and a proxy that breaks connections. *Seen in* says where the tests of a row look: the alert that must come
+(or must not), the metric, the log, and the time of recovery. That is the time from the end of the fault until all streams are up,
 all figures are known and nothing is said of stale data any more. Up to row 36 it is in exchange seconds: the monitor's periods
 are the product's defaults, compressed by the same factor; from row 37 on it is in real seconds, to the delivery or refusal
 that the row asks for. "–": nothing to recover from. An *expected failure* is a known gap; its reason is below the table.
 
-| row | fault | test | result | recovery |
-|---|---|---|---|---|
+| row | fault | test | result | seen in | recovery |
+|---|---|---|---|---|---|
 """
 
 
-class Table:
-    """A pytest plugin: gathers the reports, writes Markdown at the end."""
+class Result(Struct):
+    """Of one test."""
 
-    def __init__(self, target: Path) -> None:
+    test: str
+    result: str
+    saw: list[str]
+    recovery: str
+
+
+class Table:
+    """A pytest plugin: gathers the reports; fails a whole run that leaves a row or a sign out; writes Markdown if asked to."""
+
+    def __init__(self, target: Path | None) -> None:
         self._target = target
-        self._results: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+        self._results: dict[int, dict[str, Result]] = defaultdict(dict)
         self._gaps: list[tuple[int, str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         name = _ROW.search(report.nodeid)
-        if name is None or (report.when != "call" and report.passed):
+        if name is None:
             return
         row, test = int(name[1]), f"{name[2].replace('_', ' ')}{name[3] or ''}"
-        recovery = dict(report.user_properties).get("recovery_s")
+        said: dict[str, Any] = dict(report.user_properties)
+        known = self._results[row].get(test)
+        if report.when == "teardown" and known is not None:
+            known.saw = [*said.get("saw", []), *(["recovery"] if "recovery_s" in said else [])]
+        if report.when != "call" and report.passed:
+            return
         why = getattr(report, "wasxfail", "")
         if report.skipped and why:
             result = "expected failure"
             self._gaps.append((row, test, why.removeprefix("reason: ")))
         else:
             result = {"passed": "ok", "failed": "**FAILED**", "skipped": "skipped"}[report.outcome]
-        self._results[row].append((test, result, "–" if recovery is None else f"{recovery} s"))
+        self._results[row][test] = Result(test, result, [], _about(said.get("recovery_s")))
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if lacking := self._lacking():
+            print("\n" + "\n".join(lacking))
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._target is not None:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._target.write_text(self._text(), encoding="utf-8")
+
+    def _lacking(self) -> list[str]:
+        """What a run of the whole catalogue did not look at. A run of a part of it is not judged."""
+        if set(self._results) != set(ROWS) - set(ELSEWHERE) or any(
+            one.result == "skipped" for results in self._results.values() for one in results.values()
+        ):
+            return []
+        return [
+            f"row {row}: no test looks at its {sign}"
+            for row, results in sorted(self._results.items())
+            for sign in SIGNS
+            if sign not in WITHOUT.get(row, {}) and not any(sign in one.saw for one in results.values())
+        ]
+
+    def _text(self) -> str:
         lines = []
         for row, fault in ROWS.items():
-            for test, result, recovery in sorted(self._results[row]):
-                lines.append(f"| {row} | {fault} | {_cell(test)} | {result} | {recovery} |")
+            for _, one in sorted(self._results[row].items()):
+                saw = ", ".join(sign for sign in SIGNS if sign in one.saw)
+                lines.append(f"| {row} | {fault} | {_cell(one.test)} | {one.result} | {saw} | {one.recovery} |")
             if not self._results[row]:
-                lines.append(f"| {row} | {fault} | | {NOT_HERE.get(row, 'not in this run')} | |")
-        text = _HEAD + "\n".join(lines) + "\n"
+                lines.append(f"| {row} | {fault} | | {ELSEWHERE.get(row, 'not in this run')} | | |")
+        parts = [_HEAD + "\n".join(lines)]
         if self._gaps:
-            text += (
-                "\n## Known gaps\n\n" + "\n".join(f"* Row {row}, {test}: {why}" for row, test, why in sorted(self._gaps)) + "\n"
-            )
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._target.write_text(text, encoding="utf-8")
+            parts.append("## Known gaps")
+            parts.append("\n".join(f"* Row {row}, {test}: {why}" for row, test, why in sorted(self._gaps)))
+        parts.append("## What a row has no sign of")
+        parts.append("\n".join(f"* Row {row}, {sign}: {why}" for row, signs in WITHOUT.items() for sign, why in signs.items()))
+        parts.append("## What stands in for the real thing")
+        parts.append("\n".join(f"* Row {row}: {how}" for row, how in STANDS_IN.items()))
+        return "\n\n".join(parts) + "\n"
+
+
+def _about(recovery_s: float | None) -> str:
+    if recovery_s is None:
+        return "–"
+    return next((f"< {step} s" for step in _STEPS_S if recovery_s < step), f"{recovery_s:.0f} s")
 
 
 def _cell(text: str) -> str:

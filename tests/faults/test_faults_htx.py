@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest_e2e import fetch
 from faults_scene import BTC, FAST, HTX, SLACK_S, Scene
 
 from monitor.sim.refused import RefusedError
@@ -86,10 +85,12 @@ async def test_row_22_delivery_rolls_the_contracts_over(stage: Any) -> None:
         assert len(listed) == 1, "a contract that was not there when the monitor started"
         await scene.until(lambda: (next(iter(listed)), "LONG") in held(scene), "the new contract", 60)
         await scene.until(lambda: scene.healthy and scene.pool(BTC).equity is not None, "its price is known", 60)
+        await scene.until(lambda: scene.logged("settlement_over", coin="BTC"), "the delivery is over", 60)
         await agreement(scene, "its own price, not that of the one before it")
         assert await scene.metric("margin_pool_equity_usd", pool="BTC")
         assert not [m for m in scene.told("stale", pool="BTC") if m["level"] == "unknown"]
         assert not scene.told("reconcile")
+        assert scene.logged("settlement_begins", coin="BTC")
 
 
 async def test_row_23_a_settlement_holds_alerts_for_a_while_and_then_says_unknown(
@@ -161,6 +162,7 @@ async def test_row_31_heartbeats_are_answered_whatever_else_comes(stage: Any) ->
             assert max(connection.unanswered for connection in hub.connections) <= 2
         assert not scene.logged("stream_down")
         assert await scene.metric("margin_stream_up") == len(scene.monitor.readout.streams())
+        assert not scene.told("stale")
 
 
 async def test_row_31_a_venue_that_hears_no_pong_hangs_up_and_is_dialled_again(stage: Any) -> None:
@@ -200,7 +202,7 @@ async def test_row_32_htx_maintenance(stage: Any) -> None:
         await scene.until(lambda: scene.told("stale"), "told", 60)
         assert await scene.rest_results("unavailable") >= 1
         assert (await scene.metric("margin_stream_reconnects_total") or 0) >= 1
-        status, _ = await fetch(f"{scene.monitor.server.url}-/healthy")
+        status, _ = await scene.page("-/healthy")
         assert status == 200
         await scene.seconds(30)
         by_key = {(m["rule"], m["pool"], m["subject"]) for m in scene.receiver.webhook}

@@ -71,9 +71,6 @@ async def test_row_14_http_418_no_request_until_the_end_of_the_ban(stage: Any) -
         await scene.recovered()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="during a ban the overdue reconciliation is told; that it is a ban, and its end, only the log says"
-)
 async def test_row_14_the_alert_names_the_end_of_the_ban(stage: Any) -> None:
     async with stage(fast=PACE, settings=BUSY, rules=EARLY) as scene:
         await banned(scene, 5)
@@ -165,7 +162,7 @@ BY_NAME = {"rest_url": f"http://{Names.HOST}:{{port}}", "streams_url": f"ws://{N
 
 async def test_row_33_dns_failure(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch)
-    async with stage(**BY_NAME) as scene:
+    async with stage(**BY_NAME, settings={"addresses_kept_s": 0}) as scene:  # nothing is remembered any more
         names.broken = True
         scene.exchange.fault(
             "reject_rest", count=FOR_EVER, path="/fapi/v1/premiumIndex"
@@ -203,7 +200,6 @@ async def test_row_33_dns_failure_at_the_start(stage: Any, monkeypatch: pytest.M
         await scene.recovered(within_s=90)
 
 
-@pytest.mark.xfail(strict=True, reason="addresses are not kept for an hour: while names fail, lost connections stay lost")
 async def test_row_33_last_addresses_are_kept(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch)
     async with stage(**BY_NAME) as scene:

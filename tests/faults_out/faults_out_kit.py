@@ -10,15 +10,17 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import yaml
-from aiohttp import ClientSession, ClientTimeout, web
-from conftest_e2e import config_for, fetch, until
+from aiohttp import web
+from conftest_e2e import data_for, until
+from conftest_e2e import running as monitor_runs
+from faults_canary import Canaries, answer_of, token_of
+from faults_witness import saw
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -28,6 +30,7 @@ from monitor.sim.binance.account import SimAccount, SimPosition
 from monitor.sim.exchange import SimExchange
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PAGES = ["/", "/metrics", "/-/ready", "/-/healthy", *(f"/api/v1/{name}" for name in ("status", "alerts", "silences", "events"))]
 HURRIED: dict[str, Any] = {"connect_s": 1, "total_s": 1, "retry_min_s": 0.05, "retry_max_s": 0.2, "probe_s": 0.3}
 
 
@@ -52,7 +55,8 @@ class Got(Struct):
 class Stage:
     """Slack, Telegram and a webhook on loopback. `orders[channel]` holds the next answers; without one all is taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, canaries: Canaries) -> None:
+        self.canaries = canaries
         self.got: list[Got] = []
         self.taken: list[Got] = []
         self.orders: dict[str, deque[Answer]] = {"slack": deque(), "telegram": deque(), "webhook": deque()}
@@ -60,7 +64,7 @@ class Stage:
         self.url = ""
 
     def app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self.canaries.overhear])
         app.router.add_post("/services/{path:.*}", self._at("slack"))
         app.router.add_post("/bot{token}/sendMessage", self._at("telegram"))
         app.router.add_post("/hook{path:.*}", self._at("webhook"))
@@ -81,16 +85,18 @@ class Stage:
 
     def of(self, channel: str, rule: str = "health") -> list[Got]:
         """Attempts on one channel, about one rule."""
+        saw("alert")
         return [got for got in self.got if got.channel == channel and got.text.split("\n")[0].find(f"· {rule}") > 0]
 
     def alerts(self, rule: str = "health", channel: str = "webhook") -> list[dict[str, Any]]:
         """Alerts that were taken, of one rule."""
+        saw("alert")
         return [alert for got in self.taken if got.channel == channel for alert in got.alerts if alert["rule"] == rule]
 
 
 @pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    one = Stage()
+async def stage(canaries: Canaries) -> AsyncIterator[Stage]:
+    one = Stage(canaries)
     runner = web.AppRunner(one.app(), shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -100,14 +106,14 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 @pytest.fixture
-def events() -> Iterator[list[Any]]:
+def events(canaries: Canaries) -> list[Any]:
     """The log of this process."""
-    with structlog.testing.capture_logs() as captured:
-        yield captured
+    return canaries.events
 
 
 def logged(events: list[Any], event: str, **fields: Any) -> list[Any]:
-    return [entry for entry in events if entry["event"] == event and fields.items() <= entry.items()]
+    saw("log")
+    return [entry for entry in events if entry.get("event") == event and fields.items() <= entry.items()]
 
 
 # ------------------------------------------------------------------ answers
@@ -160,10 +166,18 @@ def exchange(**more: Any) -> SimExchange:
     return SimExchange("calm", 7, accounts=[ACCOUNT], htx_accounts=[], noise=0.0, **more)
 
 
-def settings(there: SimExchange, stage: Stage, store: Path | str = ":memory:", **over: Any) -> Any:
+@contextlib.asynccontextmanager
+async def running(there: SimExchange, stage: Stage, store: Path | None = None, **over: Any) -> AsyncIterator[Monitor]:
+    """The monitor, started, with canaries in all its secrets; at the end all its pages and files are looked at."""
     delivery = HURRIED | over.pop("delivery", {})
     alerts = {"delivery": delivery} | over.pop("alerts", {})
-    return config_for(there, stage, store, alerts=alerts, rules=RULES, **over)  # type: ignore[arg-type]  it asks for no more than `url`
+    store = store or stage.canaries.folder / "state.db"
+    data = data_for(there, stage, store, alerts=alerts, rules=RULES, **over)  # type: ignore[arg-type]  it asks for no more than `url`
+    async with monitor_runs(stage.canaries.config(*data)) as monitor:
+        try:
+            yield monitor
+        finally:
+            await stage.canaries.look_at(monitor)
 
 
 async def ready(monitor: Monitor) -> None:
@@ -195,6 +209,7 @@ def recover(there: SimExchange) -> None:
 
 def sample(exposition: str, name: str, **labels: str) -> float:
     """0 where there is no such series: counters appear with their first count."""
+    saw("metric")
     for family in text_string_to_metric_families(exposition):
         for one in family.samples:
             if one.name == name and labels.items() <= one.labels.items():
@@ -203,7 +218,8 @@ def sample(exposition: str, name: str, **labels: str) -> float:
 
 
 async def metric(monitor: Monitor, name: str, **labels: str) -> float:
-    return sample((await fetch(f"{monitor.server.url}metrics"))[1], name, **labels)
+    _, _, text = await answer_of(f"{monitor.server.url}metrics", token_of(monitor))
+    return sample(text, name, **labels)
 
 
 async def metric_becomes(monitor: Monitor, value: float, name: str, deadline_s: float = 10.0, **labels: str) -> None:
@@ -216,9 +232,12 @@ async def metric_becomes(monitor: Monitor, value: float, name: str, deadline_s: 
 
 
 class Daemon:
-    """`margin-monitor run` as a user starts it. Its log goes to a file as JSON lines."""
+    """`margin-monitor run` as a user starts it, with canaries in all its secrets. Its log goes to a file as JSON lines."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], environ: dict[str, str], canaries: Canaries) -> None:
+        config, environ = canaries.plant(config, environ)
+        self.canaries = canaries
+        self.token = canaries.latest["web.token"]
         self.folder = folder
         self.config = folder / "config.yaml"
         self.log = folder / "log"
@@ -272,20 +291,19 @@ class Daemon:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def events(self, event: str) -> list[dict[str, Any]]:
+    def events(self, event: str, **fields: Any) -> list[dict[str, Any]]:
         lines = [line for line in self.text().splitlines() if line.startswith("{")]
-        return [entry for entry in map(json.loads, lines) if entry.get("event") == event]
+        return logged([*map(json.loads, lines)], event, **fields)
 
-    async def get(self, path: str, token: str = "", timeout_s: float = 5.0) -> tuple[int, str]:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        try:
-            async with (
-                ClientSession(timeout=ClientTimeout(total=timeout_s)) as session,
-                session.get(self.url + path, headers=headers) as response,
-            ):
-                return response.status, await response.text()
-        except (OSError, TimeoutError):
-            raise OSError("no answer") from None
+    async def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, str]:
+        return await self.canaries.ask(self.url + path, self.token, timeout_s)
+
+    async def look(self) -> None:
+        """All that it shows and keeps, for the search at the end."""
+        if self.alive:
+            await self.canaries.look(self.url, PAGES, self.token)
+        self.canaries.files[str(self.log)] = self.text() if self.log.exists() else ""
+        self.canaries.read(self.folder / "store.sqlite3")
 
     async def metric(self, name: str, **labels: str) -> float:
         return sample((await self.get("metrics"))[1], name, **labels)
@@ -326,10 +344,11 @@ def daemon_config(there: SimExchange, stage: Stage, folder: Path, **over: Any) -
 @contextlib.asynccontextmanager
 async def daemon(there: SimExchange, stage: Stage, folder: Path, **over: Any) -> AsyncIterator[Daemon]:
     """The daemon, not yet started; killed at the end whatever it is at."""
-    one = Daemon(folder, *daemon_config(there, stage, folder, **over))
+    one = Daemon(folder, *daemon_config(there, stage, folder, **over), stage.canaries)
     try:
         yield one
     finally:
+        await one.look()
         if one.alive:
             await one.kill()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_e2e import running, until
-from faults_out_kit import Stage, crossing, exchange, logged, metric, metric_becomes, plunge, ready, recover, settings
+from conftest_e2e import until
+from faults_out_kit import Stage, crossing, exchange, logged, metric, metric_becomes, plunge, ready, recover, running
 
 from monitor.alerts import own
 from monitor.model.alerts import Level
@@ -93,7 +93,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallDisk |
 
 async def test_row_42_disk_full(stage: Stage, events: list[Any], record_property: Any, disk: SmallDisk | FileSizeLimit) -> None:
     path = disk.folder / "state.db"
-    async with exchange() as there, running(settings(there, stage, path)) as monitor:
+    async with exchange() as there, running(there, stage, path) as monitor:
         await ready(monitor)
         disk.fill()
         try:
@@ -124,7 +124,7 @@ async def test_row_42_disk_full(stage: Stage, events: list[Any], record_property
 async def test_row_42_the_reserve_takes_the_crossing_that_finds_the_disk_full(tmp_path: Path, stage: Stage) -> None:
     with mounted(tmp_path, "2m") as place:
         path = place / "state.db"
-        async with exchange() as there, running(settings(there, stage, path)) as monitor:
+        async with exchange() as there, running(there, stage, path) as monitor:
             await ready(monitor)
             ballast = place / "ballast"
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
@@ -154,7 +154,7 @@ async def test_row_43_a_corrupt_store_is_moved_aside(
     path = tmp_path / "state.db"
     path.write_bytes(b"this is no database, whatever its name says\n" * 100)
     began = time.monotonic()
-    async with exchange() as there, running(settings(there, stage, path)) as monitor:
+    async with exchange() as there, running(there, stage, path) as monitor:
         await until(lambda: bool(stage.alerts("store")), "told")
         recovery_s = time.monotonic() - began
         assert "moved aside" in stage.alerts("store")[0]["summary"]
@@ -173,12 +173,12 @@ async def test_row_43_a_read_only_store_does_not_keep_it_from_watching(
     with mounted(tmp_path, "4m") as place:
         path = place / "state.db"
         async with exchange() as there:
-            async with running(settings(there, stage, path)) as monitor:
+            async with running(there, stage, path) as monitor:
                 await ready(monitor)
                 plunge(there)
                 await until(lambda: bool(stage.alerts()), "an open alert")
             remount(place, "ro")
-            async with running(settings(there, stage, path)) as monitor:
+            async with running(there, stage, path) as monitor:
                 await until(lambda: bool(stage.alerts("store")), "told")
                 await ready(monitor)
                 assert any(incident.key.rule == "health" for incident in monitor.desk.incidents()), "what can be read is known"
@@ -199,7 +199,7 @@ async def test_row_43_a_locked_store_holds_up_no_alert(
     stage: Stage, events: list[Any], tmp_path: Path, record_property: Any
 ) -> None:
     path = tmp_path / "state.db"
-    async with exchange() as there, running(settings(there, stage, path)) as monitor:
+    async with exchange() as there, running(there, stage, path) as monitor:
         await ready(monitor)
         with contextlib.closing(sqlite3.connect(path)) as other:
             other.execute("BEGIN IMMEDIATE")

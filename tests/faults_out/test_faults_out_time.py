@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_e2e import running, until
-from faults_out_kit import Stage, daemon, exchange, logged, metric, plunge, ready, recover, settings
+from conftest_e2e import until
+from faults_out_kit import Stage, daemon, exchange, logged, metric, plunge, ready, recover, running
 
 HOUR_S = 3600
 
@@ -24,7 +24,7 @@ async def test_row_48_the_wall_clock_steps(
     stage: Stage, events: list[Any], monkeypatch: pytest.MonkeyPatch, record_property: Any, step_s: int
 ) -> None:
     """All that the process asks of the wall clock is shifted; the monotonic clock goes on as it does."""
-    async with exchange() as there, running(settings(there, stage)) as monitor:
+    async with exchange() as there, running(there, stage) as monitor:
         await ready(monitor)
         plunge(there)
         await until(lambda: len(stage.alerts()) == 1, "told")

@@ -40,6 +40,15 @@ class Ledger(Struct):
                 if life == later or f"{notice}@{channel}" not in self.unmarked[life]
             ]
             wrong += [f"{notice} did not say the same each time" for _, body in taken[1:] if body != taken[0][1]]
+        doubled: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for (channel, notice), taken in self.taken.items():
+            for life, _ in taken[:-1]:
+                doubled[channel, life].append(notice)
+        wrong += [
+            f"the end of life {life} doubled {len(notices)} messages to {channel}, which gets one at a time"
+            for (channel, life), notices in doubled.items()
+            if len(notices) > 1
+        ]
         said: dict[tuple[str, str], set[int]] = defaultdict(set)
         for (channel, notice), taken in self.taken.items():
             incident, _, number = notice.rpartition(".")

@@ -16,7 +16,7 @@ from monitor.metrics import ASSETS_MAX, Metrics
 from monitor.model.alerts import Acknowledgement, ChannelStatus, Incident, IncidentKey, Level
 from monitor.model.events import AssetRate
 from monitor.model.streams import Counters, StreamStatus
-from monitor.model.view import SelfCheck
+from monitor.model.view import EventCounts, SelfCheck
 
 POOL_MONEY = {
     "margin_pool_equity_usd",
@@ -46,6 +46,8 @@ ALL = MONEY | {
     "margin_frames",
     "margin_frames_refused",
     "margin_rest_requests",
+    "margin_events_dropped",
+    "margin_updates_missed",
     "margin_alerts",
     "margin_notifications",
     "margin_outbox_pending",
@@ -88,6 +90,7 @@ def view() -> MemoryView:
         ChannelStatus(name="desk-slack", kind="slack", results={"sent": 12, "retry": 1}),
         ChannelStatus(name="phone", kind="telegram", pending=2, oldest_ms=NOW_MS - 4_500, broken="403", results={"failed": 1}),
     ]
+    view.events = EventCounts(dropped={("binance", "older_price"): 3, ("binance", "older_account_row"): 1}, missed={"binance": 2})
     view.check = SelfCheck(
         withheld={"stream_down": True, "loop_slow": False},
         heartbeat_ms=NOW_MS - 90_000,
@@ -119,6 +122,8 @@ def test_all_families_of_the_design(view: MemoryView) -> None:
         "margin_frames",
         "margin_frames_refused",
         "margin_rest_requests",
+        "margin_events_dropped",
+        "margin_updates_missed",
         "margin_alerts",
         "margin_notifications",
         "margin_heartbeats",
@@ -305,6 +310,9 @@ def test_counters(view: MemoryView) -> None:
     found = families(view)
     assert values(found["margin_frames"], "venue", "stream") == {("binance", "mark_price"): 90.0}
     assert values(found["margin_frames_refused"], "venue", "reason") == {("binance", "not_json"): 1.0}
+    dropped = {("binance", "older_price"): 3.0, ("binance", "older_account_row"): 1.0}
+    assert values(found["margin_events_dropped"], "venue", "reason") == dropped
+    assert values(found["margin_updates_missed"], "venue") == {("binance",): 2.0}
     assert values(found["margin_rest_requests"], "venue", "result") == {("binance", "ok"): 12.0, ("binance", "-1021"): 2.0}
     assert values(found["margin_alerts"], "rule", "level") == {("health", "critical"): 3.0, ("stale", "unknown"): 1.0}
     assert found["margin_frames"].samples[0].name == "margin_frames_total"

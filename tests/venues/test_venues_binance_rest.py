@@ -44,7 +44,9 @@ class Client:
 
 
 @asynccontextmanager
-async def client(our_clock: Callable[[], int] = now_ms, **settings: Any) -> AsyncIterator[Client]:
+async def client(
+    our_clock: Callable[[], int] = now_ms, degraded: Callable[[str, str], None] = lambda _kind, _text: None, **settings: Any
+) -> AsyncIterator[Client]:
     exchange = Exchange()
     script_account(exchange)
     counters = Counters()
@@ -57,7 +59,7 @@ async def client(our_clock: Callable[[], int] = now_ms, **settings: Any) -> Asyn
         log = structlog.get_logger()
         yield Client(
             exchange,
-            RestClient(http, quick(exchange, **settings), budget, clock, counters, our_clock, log),
+            RestClient(http, quick(exchange, **settings), budget, clock, counters, our_clock, log, degraded),
             budget,
             clock,
             counters,
@@ -409,28 +411,83 @@ async def test_the_used_weight_header_is_read() -> None:
         assert c.counters.weight_used == 1234
 
 
+# ------------------------------------------------------------------ shut out by the venue
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "msg", "kind", "end", "why"),
+    [
+        (418, -1003, "banned until 1700000125000.", "banned", "2023-11-14 22:15:25 UTC", "the end that the venue names"),
+        (418, -1003, "", "banned", "2023-11-14 22:15:20 UTC", "no end named: two minutes"),
+        (403, 0, "", "firewall", "2023-11-14 22:18:20 UTC", "the web firewall names no end: five minutes"),
+        (429, -1003, "", None, "", "a pause of seconds: what it costs is told by the ages"),
+    ],
+)
+async def test_row_14_who_is_shut_out_is_told_once_with_the_end(
+    status: int, code: int, msg: str, kind: str | None, end: str, why: str
+) -> None:
+    at_ms = 1_700_000_000_000
+    clock = HandClock(at_ms)
+    told: list[tuple[str, str]] = []
+    async with client(clock, lambda kind, text: told.append((kind, text))) as c:
+        c.exchange.answers["GET", "/fapi/v1/exchangeInfo"] = refusal(status, code, msg)
+        with capture_logs() as logs:
+            calls = await asyncio.gather(*(c.rest.call(EXCHANGE_INFO) for _ in range(4)), return_exceptions=True)
+            assert all(isinstance(call, VenueError) for call in calls), why
+            with pytest.raises(VenueError):
+                await c.rest.call(EXCHANGE_INFO)
+        assert c.exchange.count("GET", "/fapi/v1/exchangeInfo") <= 4, "no request until the end"
+        assert len([entry for entry in logs if entry["event"] == "venue_ordered_pause"]) == 1, "met together, told once"
+        assert [of for of, _ in told] == ([kind] if kind else []), why
+        assert all(f"until {end}" in text for _, text in told), why
+        clock.ms += 3_600_000
+        with pytest.raises(VenueError):
+            await c.rest.call(EXCHANGE_INFO)
+        assert len(told) == (2 if kind else 0), "the next one is news"
+
+
 # ------------------------------------------------------------------ key check
 
 RIGHTS = ("GET", "/sapi/v1/account/apiRestrictions")
+GOOD_RIGHTS = {
+    "ipRestrict": True,
+    "enableReading": True,
+    "enableWithdrawals": False,
+    "enableInternalTransfer": False,
+    "permitsUniversalTransfer": False,
+    "enableSpotAndMarginTrading": False,
+}
 
 
 async def test_keys_are_checked_by_the_venues_word() -> None:
     async with client() as c:
 
         def rights(request: web.Request) -> dict[str, Any]:
-            return {
-                "ipRestrict": True,
-                "enableReading": True,
-                "enableWithdrawals": request.headers["X-MBX-APIKEY"] == "key-rich",
-                "enableInternalTransfer": False,
-                "permitsUniversalTransfer": False,
-                "enableSpotAndMarginTrading": False,
-            }
+            return {**GOOD_RIGHTS, "enableWithdrawals": request.headers["X-MBX-APIKEY"] == "key-rich"}
 
         c.exchange.answers[RIGHTS] = rights
         venue = BinanceVenue(quick(c.exchange), (access("rich"), access("poor")), lambda _: None, now_ms)
         found = await venue.check_keys()
         assert [(item.alias, item.verdict) for item in found] == [("rich", "refuse")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "words", "why"),
+    [
+        ({"isPortfolioMarginRetailEnabled": True}, "refuse", "is in Portfolio Margin", "another product: wrong figures"),
+        ({"isPortfolioMarginRetailEnabled": False}, None, "", "an ordinary account"),
+        ({"vipLevel": 0}, None, "", "an answer from before that product"),
+        (refusal(404, 0), "warn", "Portfolio Margin is unknown", "a host without this call"),
+        ({"isPortfolioMarginRetailEnabled": "perhaps"}, "warn", "Portfolio Margin is unknown", "an answer that cannot be read"),
+    ],
+)
+async def test_portfolio_margin_is_refused(answer: Any, verdict: str | None, words: str, why: str) -> None:
+    async with client(tries=1) as c:
+        c.exchange.answers[RIGHTS] = GOOD_RIGHTS
+        c.exchange.answers["GET", "/sapi/v1/account/info"] = answer
+        found = await check_key(c.rest, access())
+        assert [item.verdict for item in found] == ([verdict] if verdict else []), why
+        assert all(words in item.text for item in found), why
 
 
 @pytest.mark.parametrize(

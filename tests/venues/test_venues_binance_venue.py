@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -34,6 +35,7 @@ from monitor.model.events import (
     AccountUpdate,
     AssetRates,
     Brackets,
+    Degraded,
     Event,
     Instruments,
     Mode,
@@ -227,7 +229,42 @@ async def test_streams_come_back_by_themselves() -> None:
             await until(lambda: len(run.of(StreamDown)) == 2, "market and user stream are down")
             exchange.refuse_streams = False
             await until(lambda: all(status.up for status in run.venue.streams), "all streams up")
-            assert all(status.reconnects["http_5xx"] >= 1 for status in run.venue.streams if status.stream != "asset_index")
+            assert all(status.reconnects["http_5xx"] >= 1 for status in run.venue.streams)
+
+
+async def test_attempts_are_counted_when_we_knock() -> None:
+    """A slow answer with the listen key must not move a dial to the end of its window: with those of the next it is too many."""
+    knocked: list[float] = []
+    async with exchange_with_account() as exchange:
+
+        async def slow_key(_: web.Request) -> dict[str, Any]:
+            await asyncio.sleep(0 if exchange.count("POST", "/fapi/v1/listenKey") > 1 else 0.4)
+            return {"listenKey": "first"}
+
+        def knock(_: Any) -> None:
+            knocked.append(time.monotonic())
+
+        exchange.answers["POST", "/fapi/v1/listenKey"] = slow_key
+        exchange.refuse_streams = True
+        exchange.on_refused = knock
+        async with running(quick(exchange, attempts_max=4, attempts_window_s=0.6, backoff_min_s=0.01, backoff_max_s=0.02)):
+            await until(lambda: len(knocked) >= 14, "attempts go on", 20)
+    for first, fifth in zip(knocked, knocked[4:], strict=False):
+        assert fifth - first >= 0.6 - 0.1, "never five within a window (0.1 s: what a busy machine needs to accept)"
+
+
+async def test_two_listen_keys_that_end_are_told_and_a_doubled_notice_is_not() -> None:
+    async with exchange_with_account() as exchange, running(quick(exchange)) as run:
+        for times in (1, 2):
+            await until(lambda: run.up("user"), "up")
+            notice = {"e": "listenKeyExpired", "E": now_ms(), "listenKey": "first"}
+            await exchange.send_user(notice)
+            await exchange.send_user(notice)
+            await until(lambda times=times: len(run.of(StreamDown, stream="user")) == times, "down")
+            assert len(run.of(Degraded)) == times - 1
+    [told] = run.of(Degraded)
+    assert (told.account, told.kind) == ("main", "listen_key")
+    assert "2 times within 10 min" in told.text
 
 
 async def test_a_listen_key_that_cannot_be_extended_is_renewed() -> None:
@@ -378,6 +415,15 @@ async def test_request_snapshot_brings_one() -> None:
         run.venue.request_snapshot("main")
         run.venue.request_snapshot("nobody")  # an alias that is gone after a reload
         await until(lambda: len(run.of(AccountSnapshot)) == before + 1, "the snapshot that was asked for")
+
+
+async def test_brackets_on_request_are_the_accounts_own() -> None:
+    async with exchange_with_account() as exchange, running(quick(exchange)) as run:
+        await until(lambda: run.of(Brackets), "the first brackets")
+        before = len(run.of(Brackets))
+        run.venue.request_tables("main")
+        run.venue.request_tables("nobody")
+        await until(lambda: len(run.of(Brackets)) == before + 1, "asked for once")
 
 
 async def test_reconciliation_goes_on_by_itself() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ class Client:
 
 
 @asynccontextmanager
-async def client(**changes: Any) -> AsyncIterator[Client]:
+async def client(degraded: Callable[[str, str], None] = lambda _kind, _text: None, **changes: Any) -> AsyncIterator[Client]:
     exchange = Exchange()
     script(exchange)
     async with serve(exchange):
@@ -45,7 +45,7 @@ async def client(**changes: Any) -> AsyncIterator[Client]:
         timeout = aiohttp.ClientTimeout(total=settings.total_timeout_s, sock_connect=settings.connect_timeout_s)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             budget = Budget(settings, now_ms)
-            rest = RestClient(http, settings, budget, clock, counters, now_ms, structlog.get_logger())
+            rest = RestClient(http, settings, budget, clock, counters, now_ms, structlog.get_logger(), degraded)
             yield Client(rest, exchange, counters, clock)
 
 
@@ -56,6 +56,22 @@ async def test_a_signed_post_with_its_body_and_an_answer_of_the_wrong_content_ty
         assert (asked.method, asked.path, asked.body) == ("POST", PATH, {"symbol": "BTC"})
         assert "symbol" not in asked.query, "of a POST only the four identity parameters are signed"
         assert c.counters.rest == {"ok": 1}
+
+
+async def test_an_address_that_the_firewall_refuses_pauses_and_is_told_once() -> None:
+    told: list[tuple[str, str]] = []
+    async with client(lambda kind, text: told.append((kind, text))) as c:
+        c.exchange.answers[PATH] = lambda _: web.Response(status=403, text="<html>")
+        results = await asyncio.gather(*(c.picture() for _ in range(4)), return_exceptions=True)
+        assert {error.reason for error in results} == {Fault.FIREWALL}
+        asked = len(c.exchange.asked)
+        with pytest.raises(VenueError) as caught:
+            await c.rest.sync_clock()
+        assert caught.value.reason is Fault.FIREWALL, "no call of any kind to that host"
+        assert len(c.exchange.asked) == asked
+        [(kind, text)] = told
+        assert kind == "firewall"
+        assert text.endswith("UTC, the streams go on")
 
 
 async def test_a_wrong_secret_is_refused_by_the_exchange() -> None:

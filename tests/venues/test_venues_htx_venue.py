@@ -77,6 +77,27 @@ async def topics_subscribed(exchange: Exchange) -> None:
     await until(all_there, "prices are subscribed to")
 
 
+# ------------------------------------------------------------------ what waited on its way
+
+
+async def test_trades_that_come_late_are_judged_as_late_and_are_no_news() -> None:
+    async with exchange_() as exchange, running(exchange, last_quiet_s=1) as run:
+        await topics_subscribed(exchange)
+        await exchange.send("/ws", trade(10100))
+        await until(
+            lambda: run.prices(PriceKind.LAST, CODE)[-1:] and run.prices(PriceKind.LAST, CODE)[-1].price == 10100, "a trade"
+        )
+        old = now_ms() - 5000
+        await exchange.send("/ws", trade(10200, ts=old))
+        await until(lambda: 10200 in [row.price for row in run.prices(PriceKind.LAST, CODE)], "one that is 5 s late")
+        [late] = [event for event in run.of(Prices) if event.rows[0].price == 10200]
+        assert 4000 <= late.late_ms <= 6000
+        await exchange.send("/ws", trade(10300))
+        await until(lambda: 10300 in [row.price for row in run.prices(PriceKind.LAST, CODE)], "and one in time")
+        [timely] = [event for event in run.of(Prices) if event.rows[0].price == 10300]
+        assert timely.late_ms == 0
+
+
 # ------------------------------------------------------------------ start
 
 
@@ -91,13 +112,13 @@ async def test_stream_first_then_the_picture_then_what_was_held_back() -> None:
             return ok([picture()])
 
         exchange.answers[PICTURE] = answer
-        async with running(exchange) as run:
+        async with running(exchange, fallback_s=60) as run:  # nothing is asked before the stream is open
             await until(lambda: run.venue.counters.frames.get("positions") == 2, "the pushes came")
             assert not run.of(CoinUpdate), "held back"
             assert not run.of(StreamUp, account="main")
             release.set()
             await user_up(run)
-            own = [event for event in run.events if isinstance(event, CoinSnapshot | CoinUpdate | StreamUp)]
+            own = [e for e in run.events if isinstance(e, CoinSnapshot | CoinUpdate | StreamUp) and e.account]
             assert [type(event) for event in own][:4] == [CoinSnapshot, CoinUpdate, CoinUpdate, StreamUp]
             assert [update.positions[0].quantity for update in run.of(CoinUpdate)] == [12, 13]
             assert run.of(CoinUpdate)[0].positions[0].version_ms > run.of(CoinSnapshot)[0].positions[0].version_ms
@@ -610,3 +631,13 @@ async def test_a_snapshot_on_request() -> None:
         run.venue.request_snapshot("main")
         run.venue.request_snapshot("nobody")
         await until(lambda: len(run.of(CoinSnapshot)) > before, "asked for")
+
+
+async def test_the_tables_on_request() -> None:
+    async with exchange_() as exchange, running(exchange) as run:
+        await user_up(run)
+        await until(lambda: len(run.of(GuaranteeTables)) >= 3, "all three, once")
+        before = len(run.of(GuaranteeTables))
+        run.venue.request_tables("nobody")
+        run.venue.request_tables("main")
+        await until(lambda: len(run.of(GuaranteeTables)) == before + 3, "asked for once")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,34 +14,31 @@ from typing import Any
 import pytest
 import structlog
 from venues_exchange import until
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
-from monitor.venues.binance.due import Due
-from monitor.venues.stream import (
-    AttemptBudget,
-    Backoff,
-    EventTime,
-    Session,
-    StreamEnded,
-    StreamLimits,
-    Supervisor,
-    Watch,
-    dial,
-    pump,
-)
+from monitor.venues.dial import AttemptBudget, Dialler, StreamEnded, StreamLimits
+from monitor.venues.due import Due
+from monitor.venues.network import Names
+from monitor.venues.stream import Backoff, EventTime, Lateness, Session, Supervisor, Watch, pump
 
 QUICK = StreamLimits(open_timeout_s=1, close_timeout_s=0.2, ping_interval_s=0.05, ping_timeout_s=0.2, frame_bytes_max=1000)
+
+
+def dial(url: str, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[ClientConnection]:
+    names = Names(60, lambda _: None, structlog.get_logger())
+    return Dialler(QUICK, names, AttemptBudget(100, 1), tls).open(url)
 
 
 def test_backoff_grows_with_jitter_to_its_cap_and_never_ends() -> None:
     backoff = Backoff(0.5, 30)
     pauses = [backoff.next_s() for _ in range(2000)]
-    assert all(0.25 <= pause <= 30 for pause in pauses)
-    assert pauses[0] <= 0.5
+    assert all(0.5 <= pause <= 30 for pause in pauses)
+    assert pauses[0] <= 1
     assert max(pauses) > 25
     assert len({round(pause, 6) for pause in pauses[100:200]}) > 90, "spread, so that many clients do not come together"
     backoff.reset()
-    assert backoff.next_s() <= 0.5
+    assert backoff.next_s() <= 1
 
 
 async def test_attempts_are_capped_per_window() -> None:
@@ -57,11 +55,27 @@ async def test_attempts_are_capped_per_window() -> None:
     assert loop.time() - start >= 0.2
 
 
+async def test_streams_that_serve_every_account_do_not_wait_for_all_others() -> None:
+    attempts = AttemptBudget(20, 60)
+    for _ in range(18):
+        await attempts.take()
+    waiting = asyncio.create_task(attempts.take())
+    await asyncio.sleep(0)
+    assert not waiting.done(), "a tenth is kept"
+    await asyncio.wait_for(attempts.take(for_all=True), 1)
+    await asyncio.wait_for(attempts.take(for_all=True), 1)
+    last = asyncio.create_task(attempts.take(for_all=True))
+    await asyncio.sleep(0)
+    assert not last.done(), "but the limit holds for all"
+    for task in (waiting, last):
+        task.cancel()
+
+
 async def run_against(handler: Callable[[ServerConnection], Awaitable[None]], receive: Callable[[bytes], bool]) -> StreamEnded:
     async with serve(handler, "127.0.0.1", 0, ping_interval=None) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key", QUICK, None) as connection:
+            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key") as connection:
                 await pump(connection, receive)
     assert "hidden-key" not in f"{caught.value} {caught.value.detail} {caught.value.__cause__}"
     return caught.value
@@ -130,7 +144,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
     async with await asyncio.start_server(vanish, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}", QUICK, None) as connection:
+            async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}") as connection:
                 await pump(connection, lambda _: True)
     assert caught.value.reason == "close_1011"  # the library's code for a missing pong
 
@@ -144,7 +158,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
 )
 async def test_failed_dials(url: str, reasons: set[str], why: str) -> None:
     with pytest.raises(StreamEnded) as caught:
-        async with dial(url, QUICK, None):
+        async with dial(url):
             pass
     assert caught.value.reason in reasons, why
 
@@ -184,7 +198,7 @@ async def test_tls_that_fails_is_never_replaced_by_plain_text(tmp_path: Path) ->
     async with serve(accept, "127.0.0.1", 0, ssl=server_tls) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with dial(f"wss://127.0.0.1:{port}", QUICK, ssl.create_default_context()):
+            async with dial(f"wss://127.0.0.1:{port}", ssl.create_default_context()):
                 pass
     assert caught.value.reason == "tls"
     assert not reached
@@ -197,9 +211,28 @@ async def test_a_refused_handshake() -> None:
     async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0, process_request=refuse) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(StreamEnded) as caught:
-            async with dial(f"ws://127.0.0.1:{port}", QUICK, None):
+            async with dial(f"ws://127.0.0.1:{port}"):
                 pass
     assert caught.value.reason == "http_4xx"
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """The address holds a listen key: it goes nowhere else."""
+    knocks = 0
+
+    def redirect(connection: ServerConnection, _: Any) -> Any:
+        nonlocal knocks
+        knocks += 1
+        response = connection.respond(302, "elsewhere")
+        response.headers["Location"] = "/other"
+        return response
+
+    async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0, process_request=redirect) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StreamEnded) as caught:
+            async with dial(f"ws://127.0.0.1:{port}/private/ws/hidden-key"):
+                pass
+    assert (caught.value.reason, knocks) == ("http_3xx", 1)
 
 
 async def test_watch_tells_first_and_ends_then() -> None:
@@ -235,6 +268,27 @@ async def test_watch_tells_first_and_ends_then() -> None:
 def test_event_time(known: int, times: list[int], moved: list[int], why: str) -> None:
     event_time = EventTime(known)
     assert [int(event_time.moved(at)) for at in times] == moved, why
+
+
+@pytest.mark.parametrize(
+    ("frames", "late_ms", "why"),
+    [
+        ([(0, 100), (1, 1100), (2, 2100)], [0, 0, 0], "as quick as ever"),
+        (
+            [(0, 100), (9, 1100), (9.01, 2100), (9.02, 9100)],
+            [0, 8000, 7010, 20],
+            "what piled up while we slept, and the end of it",
+        ),
+        ([(0, 5000), (1, 6500), (2, 7000)], [0, 0, 500], "the quickest frame is the measure"),
+        ([(0, 10**15), (1, 10**15 + 1000)], [0, 0], "clocks that are far apart"),
+        ([(0, 100), (1, 10**13), (2, 2100)], [0, 0, 0], "one time far ahead makes no other frame late"),
+        ([(0, 100), (700, 700_140), (1300, 1_300_180), (1900, 1_900_140)], [0, 0, 0, 40], "a slow drift is forgotten"),
+    ],
+)
+def test_lateness(frames: list[tuple[float, int]], late_ms: list[int], why: str) -> None:
+    """frames: when it came, s, and its event time, ms."""
+    lateness = Lateness()
+    assert [lateness.of_ms(event_time_ms, now) for now, event_time_ms in frames] == late_ms, why
 
 
 async def test_due_is_the_earliest_of_all_that_was_asked() -> None:
@@ -292,7 +346,6 @@ class Stage:
             lambda ended: self.downs.append(ended.reason),
             self._rotated,
             StreamLimits(**settings),
-            AttemptBudget(1000, 1),
             structlog.get_logger(),
         )
 
@@ -406,7 +459,7 @@ async def test_a_bug_is_not_survived() -> None:
         session.end.set_exception(ZeroDivisionError())
         return session
 
-    supervisor = Supervisor(broken, lambda _: None, lambda: None, StreamLimits(), AttemptBudget(10, 1), structlog.get_logger())
+    supervisor = Supervisor(broken, lambda _: None, lambda: None, StreamLimits(), structlog.get_logger())
     with pytest.raises(ExceptionGroup) as caught:
         await supervisor.run()
     assert caught.group_contains(ZeroDivisionError)

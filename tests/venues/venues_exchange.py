@@ -68,6 +68,7 @@ class Exchange:
         self.users: list[tuple[str, web.WebSocketResponse]] = []  # listen key, connection
         self.opened = {"market": 0, "user": 0}  # connections ever
         self.refuse_streams = False
+        self.on_refused: Callable[[web.Request], None] = lambda _: None
         self.on_user_open: Callable[[web.WebSocketResponse], Awaitable[None]] | None = None
         self.url = ""
         self.used_weight = 1
@@ -104,6 +105,7 @@ class Exchange:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         if self.refuse_streams:
+            self.on_refused(request)
             return web.Response(status=503)
         socket = web.WebSocketResponse(autoclose=True)
         await socket.prepare(request)
@@ -296,6 +298,7 @@ def script_account(exchange: Exchange) -> None:
     """Everything that a healthy exchange answers to the adapter."""
     exchange.answers |= {
         ("GET", "/fapi/v1/time"): lambda _: {"serverTime": now_ms()},
+        ("GET", "/sapi/v1/account/info"): {"vipLevel": 0, "isFutureEnabled": True, "isPortfolioMarginRetailEnabled": False},
         ("GET", "/fapi/v1/exchangeInfo"): {
             "rateLimits": [{"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400}],
             "assets": [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}],

@@ -15,7 +15,7 @@ from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Le
 from monitor.model.events import AssetRate
 from monitor.model.figures import AssetFigures, PoolFigures, PoolKey, PoolTable, PositionFigures
 from monitor.model.streams import Counters, StreamStatus
-from monitor.model.view import SelfCheck, TickTimes
+from monitor.model.view import EventCounts, SelfCheck, TickTimes
 from monitor.model.workings import AssetTable, PositionTable
 
 NOW_MS = 1_760_000_000_000
@@ -39,6 +39,7 @@ class MemoryView:
         self.missing_words: list[str] = []
         self.reload = (True, NOW_MS - 60_000)
         self.clock_ms = NOW_MS
+        self.events = EventCounts(dropped={}, missed={})
         self.check = SelfCheck(withheld={}, heartbeat_ms=None, heartbeats={}, loop_lag_s=0.0, clock_offsets_ms={})
         self.table: PoolTable | None = None  # instead of `figures`, for many pools
 
@@ -129,6 +130,9 @@ class MemoryView:
 
     def self_check(self) -> SelfCheck:
         return self.check
+
+    def event_counts(self) -> EventCounts:
+        return self.events
 
     def now_ms(self) -> int:
         return self.clock_ms

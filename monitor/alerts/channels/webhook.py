@@ -19,7 +19,7 @@
         "replaces": 0,                       earlier messages of this incident that never left
         "figures": {"unit", "equity", "requirement", "health", "margin_ratio", "guarantee_asset_ratio", "available",
                     "withdrawable", "age_ms", "trusted", "venue_equity", "venue_requirement", "venue_age_ms", "unknown"} or null,
-        "causes": [{"what", "amount", "unit"}], "levers": [{"what", "amount", "asset", "health"}],
+        "causes": [{"what", "amount", "unit", "of"}], "levers": [{"what", "amount", "asset", "health"}],
         "page_url": "…",                     the pool on the status page, "" if we do not know where that is
         "runbook_url": "…" }]}               what an alert of this rule means and what to do
 

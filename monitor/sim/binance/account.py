@@ -52,6 +52,7 @@ class SimAccount:
     positions: Iterable[SimPosition] = ()
     leverages: Mapping[str, int] = field(default_factory=dict)
     rights: Mapping[str, bool] = field(default_factory=dict)
+    portfolio_margin: bool = False  # what the spot host says of the account; the futures answers stay as they are
     api_key: str = ""
     api_secret: str = field(default="", repr=False)
 
@@ -92,6 +93,7 @@ class Account:
     multi_assets: bool
     hedge: bool
     rights: dict[str, bool]
+    portfolio_margin: bool
     wallets: dict[str, Decimal] = field(default_factory=dict)
     wallet_times_ms: dict[str, int] = field(default_factory=dict)
     legs: dict[tuple[str, str], Leg] = field(default_factory=dict)
@@ -137,6 +139,7 @@ def open_account(start: SimAccount, market: Market, seed: int, now_ms: int) -> A
         multi_assets=start.multi_assets,
         hedge=start.hedge,
         rights={**RIGHTS_READ_ONLY, **start.rights},
+        portfolio_margin=start.portfolio_margin,
         leverages=dict(start.leverages),
     )
     for asset, amount in start.wallets.items():

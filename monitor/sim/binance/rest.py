@@ -178,6 +178,7 @@ class Rest:
         created_ms = now_ms()
         restrictions = "/sapi/v1/account/apiRestrictions"
         add("GET", restrictions, 1, lambda c: rest_answers.api_restrictions(c.owner.rights, created_ms), signed)
+        add("GET", "/sapi/v1/account/info", 1, lambda c: rest_answers.account_products(c.owner.portfolio_margin), signed)
         return table
 
     # ------------------------------------------------------------------ answers that read parameters

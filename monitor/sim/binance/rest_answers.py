@@ -182,6 +182,16 @@ def api_restrictions(rights: Mapping[str, bool], created_ms: int) -> Row:
     return row
 
 
+def account_products(portfolio_margin: bool) -> Row:
+    return {
+        "vipLevel": 0,
+        "isMarginEnabled": False,
+        "isFutureEnabled": True,
+        "isOptionsEnabled": False,
+        "isPortfolioMarginRetailEnabled": portfolio_margin,
+    }
+
+
 # ------------------------------------------------------------------ account
 
 

@@ -9,12 +9,22 @@ import random
 from collections import deque
 from typing import NoReturn
 
-from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, Event, ModeChanged, StreamDown, StreamUp, VenueCall
+from monitor.model.events import (
+    AccountSnapshot,
+    AccountUpdate,
+    Brackets,
+    Degraded,
+    Event,
+    ModeChanged,
+    StreamDown,
+    StreamUp,
+    VenueCall,
+)
 from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
 from monitor.venues.binance import reference
 from monitor.venues.binance.budget import Priority
-from monitor.venues.binance.due import Due
+from monitor.venues.binance.expiries import WINDOW_S, Expiries
 from monitor.venues.binance.hearing import Hearing
 from monitor.venues.binance.rest import together
 from monitor.venues.binance.shared import Shared
@@ -30,9 +40,12 @@ from monitor.venues.binance.signing import (
 from monitor.venues.binance.snapshot import account_snapshot, read_answers
 from monitor.venues.binance.user_wire import Refetch, UserWire
 from monitor.venues.binance.wire import VENUE
-from monitor.venues.stream import Backoff, Session, StreamEnded, Supervisor, dial, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.due import Due
+from monitor.venues.stream import Backoff, Session, Supervisor, pump, until_ended
 
 SNAPSHOT_CALLS = (ACCOUNT, POSITION_RISK, SYMBOL_CONFIG, ACCOUNT_CONFIG)
+_NO_SUCH_KEY = -1125
 _TORN_TRIES = 3  # a fill between the answers is rare; an account that fills in every one gets its snapshot without figures
 
 
@@ -58,6 +71,7 @@ class AccountStream:
         self._modes = 0  # changes of mode that were told
         self._hearing = Hearing(settings.hearing_grace_s)
         self._deaf = asyncio.Event()
+        self._expiries = Expiries()
         self._settled = False  # the stream is open and a snapshot was taken since
         self._held: deque[Event] = deque(maxlen=settings.buffer_events_max)
         self._told_reason = ""
@@ -69,7 +83,6 @@ class AccountStream:
             self._went_down,
             self._rotated,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -87,25 +100,21 @@ class AccountStream:
 
     # -------------------------------------------------------------- one connection
 
-    async def carry(self, session: Session) -> None:
+    async def carry(self, session: Session) -> NoReturn:
         """One connection, from the listen key to its end: raises StreamEnded."""
         settings = self._settings
         key = await self._open_key()
-        ended: StreamEnded | None = None
-        async with dial(settings.user_url(key), settings.stream_limits(), self._shared.tls) as connection:
-            self._opened()
+        async with self._shared.dial.open(settings.user_url(key)) as connection:
+            opened_at = self._opened()
             session.set_ready()
             try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(pump(connection, lambda frame: self._receive(frame, key)))
-                    group.create_task(self._keep_alive(key, session))
-                    group.create_task(self._listen())
-            except* StreamEnded as errors:
-                ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
+                await until_ended(
+                    pump(connection, lambda frame: self._receive(frame, key, opened_at)),
+                    self._keep_alive(key, session, opened_at),
+                    self._listen(),
+                )
             finally:
                 self._open_sessions -= 1
-        if ended is not None:
-            raise ended
 
     async def _open_key(self) -> str:
         """The venue answers with the live key, if there is one, and extends it."""
@@ -116,7 +125,7 @@ class AccountStream:
             wait_s = exc.wait_s(self._now_ms())
             raise StreamEnded(f"listen_key_{exc.reason}", f"no listen key: {exc.detail}", retry_after_s=wait_s) from None
 
-    async def _keep_alive(self, key: str, session: Session) -> NoReturn:
+    async def _keep_alive(self, key: str, session: Session, opened_at: float) -> NoReturn:
         settings = self._settings
         failures = 0
         while True:
@@ -129,7 +138,9 @@ class AccountStream:
             except VenueError as exc:
                 failures += 1
                 self._log.warning("listen_key_extension_failed", reason=exc.reason, code=exc.code, tries=failures)
-                if exc.code == -1125 or failures >= settings.keep_alive_tries:
+                if exc.code == _NO_SUCH_KEY:
+                    self._key_ended(key, opened_at)
+                if exc.code == _NO_SUCH_KEY or failures >= settings.keep_alive_tries:
                     raise StreamEnded("listen_key_lost", f"the listen key could not be extended: {exc.detail}") from None
                 await asyncio.sleep(exc.wait_s(self._now_ms()))
 
@@ -139,14 +150,27 @@ class AccountStream:
         route = self._settings.private_route or "/"
         raise StreamEnded("deaf", f"the account changed, and the user stream on {route} did not tell")
 
-    def _opened(self) -> None:
+    def _key_ended(self, key: str, opened_at: float) -> None:
+        """The venue says so, before the time that it promised."""
+        if times := self._expiries.note(key, opened_at, asyncio.get_running_loop().time()):
+            text = (
+                f"the listen key ended {times} times within {WINDOW_S / 60:.0f} min, each time with a gap in the user stream: "
+                "another program of the account may close it"
+            )
+            self._log.warning("listen_keys_end", times=times)
+            self._emit(Degraded(VENUE, self._access.alias, "listen_key", text, self._shared.clock.floor_ms()))
+
+    def _opened(self) -> float:
+        """Returns the loop's time."""
         self._open_sessions += 1
         if not self._settled:
             self._snapshot_due.within(0)
+        return asyncio.get_running_loop().time()
 
-    def _receive(self, frame: bytes, key: str) -> bool:
+    def _receive(self, frame: bytes, key: str, opened_at: float) -> bool:
         result = self._wire.receive(frame)
         if result.expired_key is not None and result.expired_key in ("", key):
+            self._key_ended(key, opened_at)
             raise StreamEnded("listen_key_expired", "the venue says that the listen key expired")
         self._status.last_event_ms = self._now_ms()
         self._status.first_data = True
@@ -177,8 +201,7 @@ class AccountStream:
         self._settled = False
         self._held.clear()  # the next snapshot holds it
         self._hearing.forget()
-        self._status.up = False
-        self._status.down_reason = ended.detail
+        self._status.set_down(ended.detail)
         if was_up or ended.reason != self._told_reason:
             self._told_reason = ended.reason
             self._emit(StreamDown(VENUE, self._access.alias, "user", ended.detail))
@@ -229,9 +252,8 @@ class AccountStream:
         self._settled = True
         while self._held:
             self._emit(self._held.popleft())
-        self._status.up = self._status.first_data = True
-        self._status.last_event_ms = self._now_ms()
-        self._status.down_reason = self._told_reason = ""
+        self._status.set_up(self._now_ms())
+        self._told_reason = ""
         self._log.info("stream_up")
         self._emit(StreamUp(VENUE, self._access.alias, "user"))
 

@@ -8,6 +8,7 @@ from monitor.model.streams import Counters
 from monitor.venues.base import Fault, VenueError
 
 _MINUTE_MS = 60_000
+_SAME_PAUSE_MS = 2_000  # answers to calls that were under way together name the same end a little differently
 
 
 class Priority(IntEnum):
@@ -43,10 +44,13 @@ class Budget:
             self._used = max(self.used(), int(header))
         self._counters.weight_used = self.used()
 
-    def block(self, reason: Fault, until_ms: int) -> None:
-        """No call at all before `until_ms`: who goes on after a 429 is banned."""
+    def block(self, reason: Fault, until_ms: int) -> bool:
+        """No call at all before `until_ms`: who goes on after a 429 is banned. True: that is news."""
+        again = self._now_ms() < self._blocked_until_ms and reason is self._blocked_by
+        news = until_ms > self._blocked_until_ms + (_SAME_PAUSE_MS if again else 0)
         if until_ms > self._blocked_until_ms:
             self._blocked_until_ms, self._blocked_by = until_ms, reason
+        return news
 
     async def admit(self, weight: int, priority: Priority) -> None:
         """Returns when a call of this weight may be made, and charges it. Raises VenueError at once during an ordered pause."""

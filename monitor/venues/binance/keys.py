@@ -8,7 +8,7 @@ from monitor.venues.base import AccountAccess, Fault, KeyFinding, VenueError
 from monitor.venues.binance.answers import Answer, read
 from monitor.venues.binance.budget import Priority
 from monitor.venues.binance.rest import RestClient
-from monitor.venues.binance.signing import KEY_RIGHTS
+from monitor.venues.binance.signing import KEY_RIGHTS, PRODUCTS
 
 
 class KeyRights(Struct, rename="camel"):
@@ -25,6 +25,12 @@ class KeyRights(Struct, rename="camel"):
     enable_vanilla_options: bool | None = None
     enable_fix_api_trade: bool | None = None
     enable_portfolio_margin_trading: bool | None = None
+
+
+class _Products(Struct, rename="camel"):
+    """`account/info`. None: the venue did not say."""
+
+    is_portfolio_margin_retail_enabled: bool | None = None
 
 
 _REFUSED = {
@@ -47,10 +53,27 @@ async def check_key(rest: RestClient, access: AccountAccess) -> list[KeyFinding]
     """What is wrong with an account's key. Rights that cannot be learned are a warning: not every host has this call."""
     try:
         answer = await rest.call(KEY_RIGHTS, access=access, priority=Priority.RELOAD)
-        return list(findings(answer, access.alias))
+        found = list(findings(answer, access.alias))
     except VenueError as exc:
         what = "the venue rejects the key" if exc.reason is Fault.AUTH else "permissions unknown"
         return [KeyFinding(access.alias, "warn", "", f"{what}: {exc.detail}")]
+    try:
+        found += product_findings(await rest.call(PRODUCTS, access=access, priority=Priority.RELOAD), access.alias)
+    except VenueError as exc:
+        found.append(KeyFinding(access.alias, "warn", "", f"whether the account is in Portfolio Margin is unknown: {exc.detail}"))
+    return found
+
+
+def product_findings(answer: Answer, alias: str) -> Iterable[KeyFinding]:
+    """Portfolio Margin is another product: its collateral and positions are on other interfaces, under another ratio (uniMMR).
+
+    What this venue's futures answers say of such an account is empty or a part, and no danger would be seen in it. Raises
+    VenueError(BAD_ANSWER). Source: the venue's wallet documentation, "Account info".
+    """
+    if read(answer, _Products, "account/info").is_portfolio_margin_retail_enabled:
+        name = "isPortfolioMarginRetailEnabled"
+        text = f"the account is in Portfolio Margin ({name}), which is not watched: its figures here would be empty or wrong"
+        yield KeyFinding(alias, "refuse", name, f"{text}; take it out of the configuration")
 
 
 def findings(answer: Answer, alias: str) -> Iterable[KeyFinding]:

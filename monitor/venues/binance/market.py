@@ -12,7 +12,10 @@ from monitor.venues.binance.budget import Priority
 from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import ASSET_INDEX, PREMIUM_INDEX
 from monitor.venues.binance.wire import VENUE, MarketWire, newest_ms
-from monitor.venues.stream import EventTime, Session, StreamEnded, Supervisor, Watch, dial, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.stream import EventTime, Lateness, Session, Supervisor, Watch, pump
+
+_LATE_MS = 1000  # less is the way of the network
 
 
 class MarketStream:
@@ -32,6 +35,7 @@ class MarketStream:
         self._last_index = 0.0
         self._newest_mark_ms = 0  # event times that any connection brought
         self._newest_index_ms = 0
+        self._late_ms = 0  # of the last frame
         self._told_reason = ""  # of the StreamDown that was last emitted
         self._name = f"{settings.market_route or '/'} ({settings.mark_price_stream})"
 
@@ -39,9 +43,8 @@ class MarketStream:
         supervisor = Supervisor(
             self._open_session,
             self._went_down,
-            lambda: count(self._mark.reconnects, "rotation"),
+            lambda: self._count_reconnect("rotation"),
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -57,7 +60,7 @@ class MarketStream:
     async def carry(self, session: "_MarketSession") -> NoReturn:
         """One connection, from the dial to its end: raises StreamEnded."""
         settings = self._settings
-        async with dial(settings.market_url(), settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(settings.market_url(), for_all=True) as connection:
             session.opened_at = asyncio.get_running_loop().time()
             await pump(connection, lambda frame: self._receive(frame, session), self._watch())
 
@@ -68,7 +71,11 @@ class MarketStream:
         fresh = False
         for event in result.events:
             if isinstance(event, Prices):
-                fresh = session.mark_time.moved(newest_ms(event.rows))
+                newest = newest_ms(event.rows)
+                late_ms = self._late_ms = session.lateness.of_ms(newest, now)
+                if late_ms >= _LATE_MS:  # what piled up is still judged, but never as if it were of now
+                    event = Prices(event.venue, event.kind, event.rows, late_ms)
+                fresh = session.mark_time.moved(newest) and late_ms < 1000 * self._settings.fault_s
                 if fresh:
                     self._newest_mark_ms = session.mark_time.newest_ms
                     self._last_mark = now
@@ -77,7 +84,7 @@ class MarketStream:
             elif isinstance(event, AssetRates) and session.index_time.moved(newest_ms(event.rows)):
                 self._newest_index_ms = session.index_time.newest_ms
                 self._last_index = now
-                _set_up(self._index, self._now_ms())
+                self._index.set_up(self._now_ms())
             self._emit(event)
         if result.contracts_changed:
             self._contracts_changed()
@@ -86,7 +93,7 @@ class MarketStream:
 
     def _mark_up(self) -> None:
         was_up = self._mark.up
-        _set_up(self._mark, self._now_ms())
+        self._mark.set_up(self._now_ms())
         if not was_up:
             self._told_reason = ""
             self._log.info("stream_up")
@@ -98,7 +105,7 @@ class MarketStream:
         if silent_s < self._settings.fault_s:
             return
         if self._index.up:
-            _set_down(self._index, f"no new {self._settings.asset_index_stream} for {silent_s:.0f} s")
+            self._index.set_down(f"no new {self._settings.asset_index_stream} for {silent_s:.0f} s")
             self._log.warning("stream_silent", stream=self._index.stream, age_ms=round(1000 * silent_s))
         if silent_s >= self._settings.index_replace_s and not session.replaced:
             session.replaced = True
@@ -119,17 +126,27 @@ class MarketStream:
 
     def _on_fault(self, silent_s: float) -> None:
         """Half way to the reconnect: REST takes over now."""
-        if asyncio.get_running_loop().time() - self._last_mark >= self._settings.fault_s:  # no other connection delivers
+        fault_s = self._settings.fault_s
+        if asyncio.get_running_loop().time() - self._last_mark < fault_s:  # another connection delivers
+            return
+        if self._late_ms >= 1000 * fault_s:
+            self._set_all_down("late", f"what comes on {self._name} is {self._late_ms / 1000:.1f} s late")
+        else:
             self._set_all_down("silent", f"nothing new on {self._name} for {silent_s:.1f} s")
 
     def _went_down(self, ended: StreamEnded) -> None:
-        count(self._mark.reconnects, ended.reason)
+        self._count_reconnect(ended.reason)
         self._set_all_down(ended.reason, ended.detail)
+
+    def _count_reconnect(self, reason: str) -> None:
+        """One connection carries both streams."""
+        for status in (self._mark, self._index):
+            count(status.reconnects, reason)
 
     def _set_all_down(self, reason: str, detail: str) -> None:
         was_up = self._mark.up
         for status in (self._mark, self._index):
-            _set_down(status, detail)
+            status.set_down(detail)
         if was_up or reason != self._told_reason:
             self._told_reason = reason
             self._log.warning("stream_lost", reason=reason, detail=detail)
@@ -166,19 +183,9 @@ class _MarketSession(Session):
         self._owner = owner
         self.mark_time = EventTime(mark_ms)  # known before: what a new connection repeats is no data either
         self.index_time = EventTime(index_ms)
+        self.lateness = Lateness()
         self.opened_at = 0.0
         self.replaced = False
 
     async def run(self) -> None:
         await self._owner.carry(self)
-
-
-def _set_up(status: StreamStatus, now_ms: int) -> None:
-    status.up = status.first_data = True
-    status.down_reason = ""
-    status.last_event_ms = now_ms
-
-
-def _set_down(status: StreamStatus, reason: str) -> None:
-    status.up = False
-    status.down_reason = reason

@@ -52,9 +52,8 @@ def events(answers: Mapping[str, Any], *, account: str, at_ms: int) -> Iterator[
             Fault.BAD_ANSWER, "the key 'account' is missing: the raw answer of GET /fapi/v3/account", retryable=False
         )
     counters = Counters()
-    told = {key: answers[key] for key in KEYS if answers.get(key) is not None}
-    configs = [told[key] for key in ("accountConfig", "multiAssetsMargin", "positionSide") if key in told]
-    read_ones = read_answers(told["account"], told.get("positionRisk"), told.get("symbolConfig"), configs)
+    told = _told(answers)
+    read_ones = _read(told)
     snapshot = account_snapshot(read_ones, account=account, as_of_ms=at_ms)
     described = reference.instruments(told["exchangeInfo"], counters) if "exchangeInfo" in told else Instruments(VENUE, ())
     yield _instruments(described, read_ones, told["account"])
@@ -67,6 +66,26 @@ def events(answers: Mapping[str, Any], *, account: str, at_ms: int) -> Iterator[
     if counters.refused:
         refused = ", ".join(f"{count} × {reason}" for reason, count in sorted(counters.refused.items()))
         raise VenueError(Fault.BAD_ANSWER, f"rows that are not as documented: {refused}", retryable=False)
+
+
+def assumed(answers: Mapping[str, Any]) -> list[str]:
+    """What no answer says and was taken for granted, after `events` has read them."""
+    read_ones = _read(_told(answers))
+    if read_ones.config.multi_assets_margin is None and read_ones.account.multi_assets_margin is None:
+        return [
+            "asset mode: no answer names it, taken as single-asset; of a Multi-Assets account every figure is another: "
+            "add the answer of accountConfig or multiAssetsMargin"
+        ]
+    return []
+
+
+def _told(answers: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: answers[key] for key in KEYS if answers.get(key) is not None}
+
+
+def _read(told: Mapping[str, Any]) -> SnapshotAnswers:
+    configs = [told[key] for key in ("accountConfig", "multiAssetsMargin", "positionSide") if key in told]
+    return read_answers(told["account"], told.get("positionRisk"), told.get("symbolConfig"), configs)
 
 
 def _marks(

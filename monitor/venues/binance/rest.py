@@ -5,34 +5,31 @@ No URL, query or header ever reaches a log or an exception: they hold keys and s
 
 import asyncio
 import re
-import ssl
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 
 import aiohttp
 import msgspec
-import stamina
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger as Logger
-from yarl import URL
 
-from monitor.model.streams import Counters, count
-from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.model.streams import Counters
+from monitor.venues.base import AccountAccess, Fault, VenueError, utc
 from monitor.venues.binance import reference
 from monitor.venues.binance.budget import Budget, Priority
 from monitor.venues.binance.numbers import UNREADABLE
 from monitor.venues.binance.settings import BinanceSettings
 from monitor.venues.binance.signing import SERVER_TIME, Endpoint, Parameters, Security, check_allowed, query_of, signed_query
 from monitor.venues.clock import VenueClock
+from monitor.venues.rest import Rest, signed_url
 
-T = TypeVar("T")
-
-_TRANSIENT = frozenset({Fault.UNAVAILABLE, Fault.TIMEOUT, Fault.NETWORK})
 _UNAVAILABLE_CODES = frozenset({-1000, -1001, -1006, -1007, -1008, -1016})
 _AUTH_CODES = frozenset({-1022, -2014, -2015})
-_COUNTED_CODES = _UNAVAILABLE_CODES | _AUTH_CODES | {-1003, -1021, -1102, -1121, -1125}
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+_SHUT_OUT = {
+    Fault.BANNED: "the venue has put a ban on this address",
+    Fault.FIREWALL: "the venue's firewall refuses this address; REST pauses",
+}
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{32,}")
 
 
@@ -41,8 +38,10 @@ class _ErrorBody(Struct):
     msg: str = ""
 
 
-class RestClient:
-    """The venue's REST interface for all accounts. One HTTP session, opened and closed by its owner."""
+class RestClient(Rest):
+    """The venue's REST interface for all accounts."""
+
+    counted_codes = _UNAVAILABLE_CODES | _AUTH_CODES | {-1003, -1021, -1102, -1121, -1125}
 
     def __init__(
         self,
@@ -53,14 +52,13 @@ class RestClient:
         counters: Counters,
         now_ms: Callable[[], int],
         log: Logger,
+        degraded: Callable[[str, str], None] = lambda _kind, _text: None,
     ) -> None:
-        self._http = http
+        """degraded: told when the venue shuts this address out, with a fixed word for it and a line for people."""
+        super().__init__(http, settings, clock, counters, now_ms, log)
         self._settings = settings
         self._budget = budget
-        self._clock = clock
-        self._counters = counters
-        self._now_ms = now_ms
-        self._log = log
+        self._degraded = degraded
 
     async def call(
         self,
@@ -75,7 +73,7 @@ class RestClient:
 
         async def once() -> bytes:
             await self._budget.admit(endpoint.weight, priority)
-            return await self._send(endpoint, parameters, access)
+            return await self._counted(self._send(endpoint, parameters, access))
 
         try:
             return await self._persist(once)
@@ -85,43 +83,13 @@ class RestClient:
         await self.sync_clock()
         return await self._persist(once)
 
-    async def sync_clock(self) -> None:
-        """Compare with the venue's clock. Raises VenueError."""
+    async def _admit_clock(self) -> None:
+        await self._budget.admit(SERVER_TIME.weight, Priority.SNAPSHOT)
 
-        async def once() -> None:
-            await self._budget.admit(SERVER_TIME.weight, Priority.SNAPSHOT)
-            asked_ms = self._now_ms()
-            body = await self._send(SERVER_TIME, (), None)
-            self._clock.set(reference.server_time_ms(body), asked_ms, self._now_ms())
-
-        await self._persist(once)
-        if abs(self._clock.offset_ms) > self._settings.clock_skew_warn_ms:
-            self._log.warning("clock_skew", offset_ms=self._clock.offset_ms)
-
-    async def _persist(self, once: Callable[[], Awaitable[T]]) -> T:
-        settings = self._settings
-        async for attempt in stamina.retry_context(
-            on=lambda exc: isinstance(exc, VenueError) and exc.reason in _TRANSIENT and exc.retryable,
-            attempts=settings.tries,
-            timeout=None,
-            wait_initial=settings.retry_min_s,
-            wait_max=settings.retry_max_s,
-            wait_jitter=settings.retry_min_s,
-        ):
-            with attempt:
-                return await once()
-        raise AssertionError("the last attempt returns or raises")
+    async def _server_time_ms(self) -> int:
+        return reference.server_time_ms(await self._counted(self._send(SERVER_TIME, (), None)))
 
     async def _send(self, endpoint: Endpoint, parameters: Parameters, access: AccountAccess | None) -> bytes:
-        try:
-            body = await self._exchange(endpoint, parameters, access)
-        except VenueError as exc:
-            count(self._counters.rest, str(exc.code) if exc.code in _COUNTED_CODES else exc.reason)
-            raise
-        count(self._counters.rest, "ok")
-        return body
-
-    async def _exchange(self, endpoint: Endpoint, parameters: Parameters, access: AccountAccess | None) -> bytes:
         settings = self._settings
         headers: dict[str, str] = {}
         query = query_of(parameters)
@@ -137,21 +105,13 @@ class RestClient:
                 timestamp_ms=self._clock.now_ms(),
                 recv_window_ms=settings.recv_window_ms,
             )
-        base = settings.spot if endpoint.spot_host else settings.rest
-        url = URL(f"{base}{endpoint.path}?{query}" if query else f"{base}{endpoint.path}", encoded=True)  # as it was signed
-        try:
-            async with self._http.request(endpoint.method, url, headers=headers, allow_redirects=False) as response:
-                if not endpoint.spot_host:
-                    self._budget.observe(response.headers.get("X-MBX-USED-WEIGHT-1M"))
-                body = await _read_capped(response, settings.answer_bytes_max)
-                if response.status != 200:
-                    raise self._refusal(response.status, response.headers.get("Retry-After"), body)
-        except TimeoutError:
-            raise VenueError(Fault.TIMEOUT, f"{endpoint.path}: no answer in time", retryable=True) from None
-        except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
-            raise VenueError(Fault.TLS, f"{endpoint.path}: TLS failed: {type(exc).__name__}", retryable=True) from None
-        except (aiohttp.ClientError, OSError) as exc:
-            raise VenueError(Fault.NETWORK, f"{endpoint.path}: {type(exc).__name__}", retryable=True) from None
+        url = signed_url(settings.spot if endpoint.spot_host else settings.rest, endpoint.path, query)
+        reply = await self._exchange(endpoint.method, url, what=endpoint.path, headers=headers)
+        if not endpoint.spot_host:
+            self._budget.observe(reply.headers.get("X-MBX-USED-WEIGHT-1M"))
+        if reply.status != 200:
+            raise self._refusal(reply.status, reply.headers.get("Retry-After"), reply.body)
+        body = reply.body
         if body.lstrip()[:1] not in (b"{", b"["):
             raise VenueError(Fault.UNAVAILABLE, f"{endpoint.path}: the answer is not JSON", retryable=True)
         return body
@@ -169,8 +129,10 @@ class RestClient:
 
         def paused(reason: Fault, default_s: float, named_ms: int = 0) -> VenueError:
             until_ms = max(self._now_ms() + round(1000 * _seconds(retry_after, default_s, self._now_ms())), named_ms)
-            self._budget.block(reason, until_ms)
-            self._log.warning("venue_ordered_pause", reason=reason, until_ms=until_ms, status=status)
+            if self._budget.block(reason, until_ms):  # calls that were under way together meet it together
+                self._log.warning("venue_ordered_pause", reason=reason, until_ms=until_ms, status=status)
+                if reason in _SHUT_OUT:
+                    self._degraded(reason, f"{_SHUT_OUT[reason]} until {utc(until_ms)}; no request before, the streams go on")
             return VenueError(reason, text, retryable=True, code=code, retry_at_ms=until_ms)
 
         if status == 418:
@@ -189,19 +151,6 @@ class RestClient:
         if status >= 500 or status == 408 or code in _UNAVAILABLE_CODES:
             return VenueError(Fault.UNAVAILABLE, text, retryable=True, code=code)
         return VenueError(Fault.REFUSED, text, retryable=False, code=code)
-
-
-async def _read_capped(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The unpacked body; one that is larger than the cap is not read to its end."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > bytes_max:
-            response.close()
-            raise VenueError(Fault.BAD_ANSWER, f"the answer is larger than {bytes_max} bytes", retryable=False)
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _seconds(retry_after: str | None, default_s: float, now_ms: int) -> float:

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import BaseModel, Field, model_validator
 
 from monitor.model.misfit import misfit
-from monitor.venues.stream import StreamLimits
+from monitor.venues.dial import StreamLimits
 
 # A key must not travel in clear: without TLS only to this machine.
 _LOOPBACK = r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?"
@@ -55,7 +55,11 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     )
     rotate_jitter_s: float = Field(1800, ge=0, description="seconds by which the rotation may come earlier, at random")
     overlap_s: float = Field(2, ge=0, description="seconds for which both connections deliver during a rotation")
-    attempts_max: int = Field(300, gt=0, description="connection attempts of all streams together per attempts_window_s")
+    attempts_max: int = Field(
+        300,
+        gt=0,
+        description="connection attempts of all streams in attempts_window_s; a tenth is for those of all accounts",
+    )
     attempts_window_s: float = Field(300, gt=0, description="seconds of the window of attempts_max")
 
     # -------------------------------------------------------------- account
@@ -84,6 +88,9 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
 
     # -------------------------------------------------------------- REST
     connect_timeout_s: float = Field(5, gt=0, description="seconds to connect")
+    addresses_kept_s: float = Field(
+        3600, ge=0, description="seconds for which the last addresses of a name are used while it is not resolved"
+    )
     total_timeout_s: float = Field(10, gt=0, description="seconds for a whole answer")
     answer_bytes_max: int = Field(16 << 20, gt=0, description="bytes of the largest answer accepted, unpacked")
     tries: int = Field(3, gt=0, description="tries of a call that meets 5xx, a timeout or a broken connection")

@@ -1,6 +1,5 @@
 """What the market stream and all account streams of the venue share."""
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from monitor.venues.binance.rest import RestClient
 from monitor.venues.binance.settings import BinanceSettings
 from monitor.venues.binance.tables import BracketTables
 from monitor.venues.clock import VenueClock
-from monitor.venues.stream import AttemptBudget
+from monitor.venues.dial import Dialler
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,5 @@ class Shared:
     tables: BracketTables
     emit: Callable[[Event], None]
     now_ms: Callable[[], int]
-    attempts: AttemptBudget
-    tls: ssl.SSLContext | None
+    dial: Dialler
     log: Logger

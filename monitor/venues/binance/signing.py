@@ -49,6 +49,7 @@ LISTEN_KEY_OPEN: Final = Endpoint("POST", "/fapi/v1/listenKey", 1, Security.KEY)
 LISTEN_KEY_EXTEND: Final = Endpoint("PUT", "/fapi/v1/listenKey", 1, Security.KEY)
 # No DELETE of the listen key: an account has one, and closing it would end the streams of the owner's other programs.
 KEY_RIGHTS: Final = Endpoint("GET", "/sapi/v1/account/apiRestrictions", 1, Security.SIGNED, spot_host=True)
+PRODUCTS: Final = Endpoint("GET", "/sapi/v1/account/info", 1, Security.SIGNED, spot_host=True)
 
 ALLOWED: Final = frozenset(
     {
@@ -64,6 +65,7 @@ ALLOWED: Final = frozenset(
         LISTEN_KEY_OPEN,
         LISTEN_KEY_EXTEND,
         KEY_RIGHTS,
+        PRODUCTS,
     }
 )
 

@@ -2,22 +2,18 @@
 
 import asyncio
 import random
-import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import aiohttp
-import structlog
 from structlog.typing import FilteringBoundLogger as Logger
 
-from monitor.model.events import ClockOffset, Event
-from monitor.model.streams import Counters, StreamStatus
+from monitor.model.events import Event
+from monitor.venues.adapter import Adapter
 from monitor.venues.base import AccountAccess, KeyFinding, VenueError
 from monitor.venues.binance import reference
 from monitor.venues.binance.account import SNAPSHOT_CALLS, AccountStream
 from monitor.venues.binance.budget import Budget, Priority
-from monitor.venues.binance.due import Due
 from monitor.venues.binance.keys import check_key
 from monitor.venues.binance.market import MarketStream
 from monitor.venues.binance.rest import RestClient
@@ -26,18 +22,14 @@ from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import EXCHANGE_INFO
 from monitor.venues.binance.tables import BracketTables
 from monitor.venues.binance.wire import VENUE
-from monitor.venues.clock import VenueClock
-from monitor.venues.stream import AttemptBudget, Backoff
+from monitor.venues.due import Due
+from monitor.venues.stream import Backoff
 
-_KEY_CHECKS_AT_ONCE = 8
 _BRACKET_RELOADS_PER_S = 20
 
 
-class BinanceVenue:
-    """The adapter. It never computes margin, and it makes no call that is not in the table of `signing`.
-
-    `emit` is called in the event loop, in the order of the facts; `streams` and `counters` are kept up to date while `run` runs.
-    """
+class BinanceVenue(Adapter[RestClient]):
+    """One market connection, one user stream per account, REST for the rest."""
 
     name = VENUE
 
@@ -49,17 +41,9 @@ class BinanceVenue:
         now_ms: Callable[[], int],
         log: Logger | None = None,
     ) -> None:
+        super().__init__(settings, accounts, emit, now_ms, log, shared_streams=("mark_price", "asset_index"))
         self._settings = settings
-        self._accesses = tuple(accounts)
-        self._emit = emit
-        self._now_ms = now_ms
-        self._log: Logger = (log or structlog.get_logger()).bind(venue=VENUE)
-        self.counters = Counters()
-        self._mark = StreamStatus(venue=VENUE, account="", stream="mark_price")
-        self._index = StreamStatus(venue=VENUE, account="", stream="asset_index")
-        self._users = [StreamStatus(venue=VENUE, account=access.alias, stream="user") for access in self._accesses]
-        self.streams: list[StreamStatus] = [self._mark, self._index, *self._users]
-        self._clock = VenueClock(now_ms, lambda offset_ms, error_ms: emit(ClockOffset(VENUE, offset_ms, error_ms)))
+        self._mark, self._index = self._shared_streams
         self._budget = Budget(
             now_ms,
             self.counters,
@@ -74,7 +58,6 @@ class BinanceVenue:
         self._contracts_due: Due = Due()
 
     async def run(self) -> NoReturn:
-        """For ever: whatever the venue does is survived. An exception out of it is a bug."""
         settings = self._settings
         tls = self._tls()
         async with self._client(tls) as rest:
@@ -87,8 +70,7 @@ class BinanceVenue:
                 BracketTables(self.counters),
                 self._emit,
                 self._now_ms,
-                AttemptBudget(settings.attempts_max, settings.attempts_window_s),
-                tls,
+                self._dialler(tls),
                 self._log,
             )
             market = MarketStream(shared, self._mark, self._index, self._contracts_changed)
@@ -104,24 +86,15 @@ class BinanceVenue:
                     group.create_task(account.run())
         raise AssertionError("all tasks run for ever")
 
-    async def check_keys(self) -> list[KeyFinding]:
-        """What is wrong with the keys, by the venue's own word. Independent of `run`."""
-        gate = asyncio.Semaphore(_KEY_CHECKS_AT_ONCE)
-        async with self._client(self._tls()) as rest:
-            await self._sync_clock(rest)
-
-            async def check(access: AccountAccess) -> list[KeyFinding]:
-                async with gate:
-                    return await check_key(rest, access)
-
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(check(access)) for access in self._accesses]
-        return [finding for task in tasks for finding in task.result()]
-
     def request_snapshot(self, alias: str) -> None:
         """A full snapshot of the account soon. Before `run` has started nothing is needed: it begins with one."""
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
+
+    def request_tables(self, alias: str) -> None:
+        """The account's brackets soon; the first run reads them in any case."""
+        if (account := self._running.get(alias)) is not None:
+            account.request_brackets(0)
 
     # -------------------------------------------------------------- reference data
 
@@ -151,32 +124,13 @@ class BinanceVenue:
         for account in self._running.values():
             account.request_brackets(within_s + random.uniform(0, spread_s))
 
-    # -------------------------------------------------------------- clock and connection
+    # -------------------------------------------------------------- parts
 
-    async def _keep_clock(self, rest: RestClient) -> NoReturn:
-        while True:
-            await asyncio.sleep(self._settings.clock_sync_s)
-            await self._sync_clock(rest)
+    def _rest(self, http: aiohttp.ClientSession) -> RestClient:
+        return RestClient(http, self._settings, self._budget, self._clock, self.counters, self._now_ms, self._log, self._degraded)
 
-    async def _sync_clock(self, rest: RestClient) -> None:
-        try:
-            await rest.sync_clock()
-        except VenueError as exc:  # a signed call that meets −1021 for it syncs again
-            self._log.warning("clock_not_synced", reason=exc.reason, detail=exc.detail)
-
-    def _tls(self) -> ssl.SSLContext | None:
-        """One for all connections: each context of its own would cost memory per account."""
-        settings = self._settings
-        secure = any(url.startswith(("https:", "wss:")) for url in (settings.rest, settings.spot, settings.streams))
-        return ssl.create_default_context() if secure else None
-
-    @asynccontextmanager
-    async def _client(self, tls: ssl.SSLContext | None) -> AsyncIterator[RestClient]:
-        settings = self._settings
-        timeout = aiohttp.ClientTimeout(total=settings.total_timeout_s, sock_connect=settings.connect_timeout_s)
-        connector = aiohttp.TCPConnector(ssl=tls or True, limit_per_host=16)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
-            yield RestClient(http, settings, self._budget, self._clock, self.counters, self._now_ms, self._log)
+    async def _check_key(self, rest: RestClient, access: AccountAccess) -> list[KeyFinding]:
+        return await check_key(rest, access)
 
 
 def reconcile_period_s(settings: BinanceSettings, accounts: int) -> float:

@@ -8,16 +8,17 @@ import orjson
 from monitor.model.events import StreamDown, StreamUp, VenueCall
 from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.venues.dial import StreamEnded
 from monitor.venues.htx.coins import AccountCoins
 from monitor.venues.htx.contracts import Contracts
 from monitor.venues.htx.frames import HostileFrames
 from monitor.venues.htx.rows import VENUE
 from monitor.venues.htx.settlements import Refreshed, Settlements
-from monitor.venues.htx.shared import Shared, set_down, set_up
+from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.signing import signed_host, socket_auth
 from monitor.venues.htx.talk import Outgoing, converse
 from monitor.venues.htx.user_wire import UserFrame, UserWire
-from monitor.venues.stream import Session, StreamEnded, Supervisor, Watch, dial
+from monitor.venues.stream import Session, Supervisor, Watch
 
 _TOPICS = ("accounts.*", "positions.*")
 
@@ -49,7 +50,6 @@ class AccountStream:
             self._went_down,
             lambda: None,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -72,8 +72,7 @@ class AccountStream:
         settings = self._settings
         if self._auth_failures:
             await self._sync_clock()
-        url = f"{settings.streams}{settings.notification_path}"
-        async with dial(url, settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(f"{settings.streams}{settings.notification_path}") as connection:
             outgoing = Outgoing(settings.requests_per_s, settings.send_timeout_s)
             outgoing.request(orjson.dumps(self._auth()).decode())
             self._unconfirmed = set(_TOPICS)
@@ -184,7 +183,7 @@ class AccountStream:
         count(self._status.reconnects, ended.reason)
         was_up = self._status.up
         self._coins.closed()
-        set_down(self._status, ended.detail)
+        self._status.set_down(ended.detail)
         if was_up or ended.reason != self._told_reason:
             self._told_reason = ended.reason
             self._shared.emit(StreamDown(VENUE, self._access.alias, "user", ended.detail))
@@ -193,7 +192,7 @@ class AccountStream:
         """Up: the stream is open, and nothing of the account is missing."""
         if self._status.up or not self._coins.complete():
             return
-        set_up(self._status, self._shared.now_ms())
+        self._status.set_up(self._shared.now_ms())
         self._told_reason = ""
         self._log.info("stream_up", coins=len(self._coins))
         self._shared.emit(StreamUp(VENUE, self._access.alias, "user"))

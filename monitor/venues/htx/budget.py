@@ -26,6 +26,7 @@ class Budget:
         }
         self._calls: dict[tuple[Scope, str], deque[float]] = {}
         self._paused_until_ms: dict[tuple[Scope, str], int] = {}
+        self._shut_out_until_ms = {True: 0, False: 0}  # by whether it is the spot host
 
     async def admit(self, scope: Scope, who: str) -> None:
         """Returns when a call may be made, and counts it. Raises VenueError at once during an ordered pause.
@@ -36,9 +37,12 @@ class Budget:
         loop = asyncio.get_running_loop()
         while True:
             now_ms, until_ms = self._now_ms(), self._paused_until_ms.get((scope, who), 0)
-            if now_ms < until_ms:
+            shut_out_until_ms = self._shut_out_until_ms[scope is Scope.SPOT]
+            if now_ms < max(until_ms, shut_out_until_ms):
+                reason = Fault.FIREWALL if now_ms < shut_out_until_ms else Fault.RATE_LIMIT
+                until_ms = max(until_ms, shut_out_until_ms)
                 raise VenueError(
-                    Fault.RATE_LIMIT,
+                    reason,
                     f"the venue ordered a pause of another {(until_ms - now_ms) / 1000:.1f} s",
                     retryable=True,
                     retry_at_ms=until_ms,
@@ -55,6 +59,13 @@ class Budget:
         """`ratelimit-*` of an answer: nothing remains, so nothing is asked until the reset. offset_ms: venue − our clock."""
         if headers.get("ratelimit-remaining") == "0":
             self.pause(scope, who, headers, offset_ms)
+
+    def shut_out(self, scope: Scope, until_ms: int) -> bool:
+        """The host's firewall refuses this address: no call to it before `until_ms`. True: that is news."""
+        spot = scope is Scope.SPOT
+        news = self._now_ms() >= self._shut_out_until_ms[spot]
+        self._shut_out_until_ms[spot] = max(until_ms, self._shut_out_until_ms[spot])
+        return news
 
     def pause(self, scope: Scope, who: str, headers: Mapping[str, str], offset_ms: int) -> int:
         """Until the reset that the headers name, else for one window. Returns its end, our clock, ms."""

@@ -15,8 +15,8 @@ from msgspec import Struct
 from monitor.model.events import CoinSnapshot, CoinUpdate
 from monitor.model.streams import count
 from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.venues.due import Schedule
 from monitor.venues.htx.contracts import Contracts
-from monitor.venues.htx.due import Schedule
 from monitor.venues.htx.rest import UNKNOWN_CODES, in_settlement
 from monitor.venues.htx.rows import is_empty
 from monitor.venues.htx.settlements import Refreshed, Settlements

@@ -14,18 +14,18 @@ from monitor.model.events import Instruments
 from monitor.model.instruments import Instrument
 from monitor.model.streams import StreamStatus, count
 from monitor.venues.base import VenueError
+from monitor.venues.dial import StreamEnded
+from monitor.venues.due import Due
 from monitor.venues.htx import reference
-from monitor.venues.htx.due import Schedule
 from monitor.venues.htx.frames import HostileFrames
 from monitor.venues.htx.rows import VENUE
-from monitor.venues.htx.shared import Shared, set_down, set_up
+from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.signing import CONTRACT_INFO
 from monitor.venues.htx.talk import Outgoing, converse
 from monitor.venues.htx.user_wire import UserWire
-from monitor.venues.stream import Session, StreamEnded, Supervisor, Watch, dial
+from monitor.venues.stream import Session, Supervisor, Watch
 
 _TOPIC = "public.*.contract_info"
-_ALL = "all"
 _ENDED = frozenset({reference.DELISTED, reference.DELIVERED})
 
 
@@ -43,7 +43,7 @@ class Contracts:
         self._log = shared.log.bind(stream=status.stream)
         self._known: dict[str, Instrument] = {}
         self._coins: set[str] = set()
-        self._due = Schedule()
+        self._due = Due()
         self._wire = UserWire("", shared.counters, settings.inflated_bytes_max)
         self._hostile = HostileFrames(settings.hostile_frames, settings.hostile_window_s, settings.hostile_pause_s)
 
@@ -78,7 +78,7 @@ class Contracts:
 
     def request(self, within_s: float | None = None) -> None:
         """A reload soon: some contract was not known, or is gone."""
-        self._due.within(_ALL, self._settings.reload_debounce_s if within_s is None else within_s)
+        self._due.within(self._settings.reload_debounce_s if within_s is None else within_s)
 
     async def reload(self) -> None:
         """All contracts by REST. Raises VenueError."""
@@ -93,7 +93,6 @@ class Contracts:
             self._went_down,
             lambda: None,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         async with asyncio.TaskGroup() as group:
@@ -103,16 +102,16 @@ class Contracts:
 
     async def _reloads(self) -> NoReturn:
         settings = self._settings
-        self._due.within(_ALL, 0)
+        self._due.within(0)
         while True:
-            await self._due.next()
+            await self._due.wait()
             wait_s = settings.reload_s * random.uniform(0.9, 1.1)
             try:
                 await self.reload()
             except VenueError as exc:
                 self._log.warning("contracts_not_loaded", reason=exc.reason, code=exc.code, detail=exc.detail)
                 wait_s = max(exc.wait_s(self._shared.now_ms()), settings.unavailable_pause_s)
-            self._due.within(_ALL, wait_s)
+            self._due.within(wait_s)
 
     def _take(self, told: Instruments) -> None:
         before = self._needed()
@@ -141,9 +140,7 @@ class Contracts:
         settings = self._settings
         outgoing = Outgoing(settings.requests_per_s, settings.send_timeout_s)
         outgoing.request(orjson.dumps({"op": "sub", "cid": _TOPIC, "topic": _TOPIC}).decode())
-        async with dial(
-            f"{settings.streams}{settings.notification_path}", settings.stream_limits(), self._shared.tls
-        ) as connection:
+        async with self._shared.dial.open(f"{settings.streams}{settings.notification_path}", for_all=True) as connection:
             silence_s = settings.silence_s
             watch = Watch(_TOPIC, first_s=silence_s, fault_s=silence_s, end_s=silence_s, on_fault=lambda _: None)
             await converse(connection, outgoing, lambda frame: self._receive(frame, outgoing), watch)
@@ -161,7 +158,7 @@ class Contracts:
         if said.closing:
             raise StreamEnded("server_close", "the venue hangs up")
         if said.contracts or said.acknowledged:
-            set_up(self._status, self._shared.now_ms())
+            self._status.set_up(self._shared.now_ms())
         if said.contracts:
             ended = any(row.status in _ENDED and self._known.get(row.symbol) != row for row in said.contracts)
             self._take(Instruments(VENUE, tuple(said.contracts)))
@@ -171,7 +168,7 @@ class Contracts:
 
     def _went_down(self, ended: StreamEnded) -> None:
         count(self._status.reconnects, ended.reason)
-        set_down(self._status, ended.detail)
+        self._status.set_down(ended.detail)
 
 
 class _NoticeSession(Session):

@@ -8,12 +8,13 @@ import orjson
 
 from monitor.model.events import Price, PriceKind, Prices, StreamDown, StreamUp
 from monitor.model.streams import StreamStatus, count
+from monitor.venues.dial import StreamEnded
 from monitor.venues.htx.frames import HostileFrames
 from monitor.venues.htx.rows import VENUE
-from monitor.venues.htx.shared import Shared, set_down, set_up
+from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.talk import Outgoing, converse
 from monitor.venues.htx.wire import MarketWire, Topic, topic_name
-from monitor.venues.stream import Session, StreamEnded, Supervisor, Watch, dial
+from monitor.venues.stream import Lateness, Session, Supervisor, Watch
 
 
 class Feed:
@@ -48,6 +49,7 @@ class Feed:
         self._hostile = HostileFrames(settings.hostile_frames, settings.hostile_window_s, settings.hostile_pause_s)
         self._newest_ms: dict[Topic, int] = {}  # of pushes: what a new connection repeats is no data
         self._confirmed_ms: dict[str, int] = {}  # topics of this connection, with the venue's time of the confirmation
+        self._lateness = Lateness()  # of this connection
         self._outgoing: Outgoing | None = None
         self._ending: asyncio.Future[StreamEnded] | None = None
         self._told_reason = ""
@@ -83,7 +85,6 @@ class Feed:
             self._went_down,
             lambda: None,
             self._settings.stream_limits(),
-            self._shared.attempts,
             self._log,
         )
         await supervisor.run()
@@ -91,10 +92,11 @@ class Feed:
     async def carry(self, session: Session) -> NoReturn:
         """One connection, from the dial to its end: raises StreamEnded."""
         settings = self._settings
-        async with dial(self._url, settings.stream_limits(), self._shared.tls) as connection:
+        async with self._shared.dial.open(self._url, for_all=True) as connection:
             outgoing = self._outgoing = Outgoing(settings.requests_per_s, settings.send_timeout_s)
             ending = self._ending = asyncio.get_running_loop().create_future()
             self._confirmed_ms.clear()
+            self._lateness = Lateness()
             for topic in self._topics.values():
                 self._ask("sub", topic)
             try:
@@ -129,15 +131,19 @@ class Feed:
             self._confirmed_ms.setdefault(said.acknowledged, self._shared.clock.now_ms())
         session.set_ready()
         if said.prices is not None:
-            return self._take(said.prices)
+            return self._take(said.prices, said.ts)
         if not self._topics:
             self.proven()  # nothing to hear: the heartbeat is all there can be
             return True
         return self._quiet_is_normal and said.pong is not None
 
-    def _take(self, prices: Prices) -> bool:
+    def _take(self, prices: Prices, sent_ms: int) -> bool:
         """True: the event time of some row advanced. A feed that repeats itself for ever is dead."""
         fresh = False
+        late_ms = self._lateness.of_ms(sent_ms, asyncio.get_running_loop().time())
+        if late_ms >= 1000 * self._settings.last_quiet_s:  # what piled up is judged, but never as if it were of now
+            self._shared.emit(Prices(prices.venue, prices.kind, prices.rows, late_ms))
+            return False
         for row in prices.rows:
             topic = (prices.kind, row.symbol)
             if row.event_time_ms > self._newest_ms.get(topic, 0):
@@ -154,7 +160,7 @@ class Feed:
     def proven(self) -> None:
         """The stream tells what there is to tell."""
         was_up = self._status.up
-        set_up(self._status, self._shared.now_ms())
+        self._status.set_up(self._shared.now_ms())
         if not was_up:
             self._told_reason = ""
             self._log.info("stream_up")
@@ -174,7 +180,7 @@ class Feed:
 
     def _down(self, reason: str, detail: str) -> None:
         was_up = self._status.up
-        set_down(self._status, detail)
+        self._status.set_down(detail)
         if was_up or reason != self._told_reason:
             self._told_reason = reason
             self._log.warning("stream_lost", reason=reason, detail=detail)

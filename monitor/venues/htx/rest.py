@@ -3,20 +3,16 @@
 No URL, query or header ever reaches a log or an exception: they hold keys and signatures.
 """
 
-import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
 
 import aiohttp
 import msgspec
 import orjson
-import stamina
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger as Logger
-from yarl import URL
 
-from monitor.model.streams import Counters, count
-from monitor.venues.base import AccountAccess, Fault, VenueError
+from monitor.model.streams import Counters
+from monitor.venues.base import AccountAccess, Fault, VenueError, utc
 from monitor.venues.clock import VenueClock
 from monitor.venues.htx import reference
 from monitor.venues.htx.budget import Budget
@@ -33,17 +29,14 @@ from monitor.venues.htx.signing import (
     signed_host,
     signed_query,
 )
+from monitor.venues.rest import Rest, signed_url
 
-T = TypeVar("T")
-
-_TRANSIENT = frozenset({Fault.UNAVAILABLE, Fault.TIMEOUT, Fault.NETWORK})
 _CLOCK_CODE = 12001
 _AUTH_CODES = frozenset({403, *range(12001, 12010)})
 _BUSY_CODES = frozenset({1000, 1001, 1002, 1003, 1004, 1108, 1431})
 _RATE_LIMIT_CODE = 1032
 SETTLEMENT_CODES = frozenset({1056, 1059, 1077, 1078, 1079, 1080})
 UNKNOWN_CODES = frozenset({1013, 1014, 1332})  # coin or contract: the list of contracts has changed
-_COUNTED_CODES = _AUTH_CODES | _BUSY_CODES | SETTLEMENT_CODES | UNKNOWN_CODES | {_RATE_LIMIT_CODE}
 
 
 class _Envelope(
@@ -81,8 +74,10 @@ def in_settlement(error: VenueError) -> bool:
     return error.code in SETTLEMENT_CODES
 
 
-class RestClient:
-    """The venue's REST interface for all accounts. One HTTP session, opened and closed by its owner."""
+class RestClient(Rest):
+    """The venue's REST interface for all accounts."""
+
+    counted_codes = _AUTH_CODES | _BUSY_CODES | SETTLEMENT_CODES | UNKNOWN_CODES | {_RATE_LIMIT_CODE}
 
     def __init__(
         self,
@@ -93,14 +88,14 @@ class RestClient:
         counters: Counters,
         now_ms: Callable[[], int],
         log: Logger,
+        degraded: Callable[[str, str], None] = lambda _kind, _text: None,
     ) -> None:
-        self._http = http
+        """degraded: told when the venue shuts this address out, with a fixed word for it and a line for people."""
+        super().__init__(http, settings, clock, counters, now_ms, log)
         self._settings = settings
         self._budget = budget
-        self._clock = clock
-        self._counters = counters
-        self._now_ms = now_ms
-        self._log = log
+        self._degraded = degraded
+        self._told_until_ms: dict[tuple[Scope, str], int] = {}  # of ordered pauses
 
     async def call(self, endpoint: Endpoint, parameters: Parameters = (), *, access: AccountAccess | None = None) -> bytes:
         """The body of a good answer. Raises VenueError; transient faults were tried again before.
@@ -108,9 +103,11 @@ class RestClient:
         parameters: of the query (GET) or of the JSON body (POST).
         """
         check_allowed(endpoint)
+        who = _user(endpoint, access)
 
         async def once() -> bytes:
-            return await self._send(endpoint, parameters, access)
+            await self._budget.admit(endpoint.scope, who)
+            return await self._counted(self._send(endpoint, parameters, access, who))
 
         try:
             return await self._persist(once)
@@ -125,44 +122,13 @@ class RestClient:
                 raise
             raise self._rejected(exc.detail, exc.code) from None  # the venue's word for more than a wrong time
 
-    async def sync_clock(self) -> None:
-        """Compare with the venue's clock. Raises VenueError."""
+    async def _admit_clock(self) -> None:
+        await self._budget.admit(TIMESTAMP.scope, "")
 
-        async def once() -> None:
-            asked_ms = self._now_ms()
-            body = await self._send(TIMESTAMP, (), None)
-            self._clock.set(reference.server_time_ms(body), asked_ms, self._now_ms())
+    async def _server_time_ms(self) -> int:
+        return reference.server_time_ms(await self._counted(self._send(TIMESTAMP, (), None, "")))
 
-        await self._persist(once)
-        if abs(self._clock.offset_ms) > self._settings.clock_skew_warn_ms:
-            self._log.warning("clock_skew", offset_ms=self._clock.offset_ms)
-
-    async def _persist(self, once: Callable[[], Awaitable[T]]) -> T:
-        settings = self._settings
-        async for attempt in stamina.retry_context(
-            on=lambda exc: isinstance(exc, VenueError) and exc.reason in _TRANSIENT and exc.retry_at_ms is None,
-            attempts=settings.tries,
-            timeout=None,
-            wait_initial=settings.retry_min_s,
-            wait_max=settings.retry_max_s,
-            wait_jitter=settings.retry_min_s,
-        ):
-            with attempt:
-                return await once()
-        raise AssertionError("the last attempt returns or raises")
-
-    async def _send(self, endpoint: Endpoint, parameters: Parameters, access: AccountAccess | None) -> bytes:
-        who = access.alias if access is not None and endpoint.scope is Scope.PRIVATE else ""
-        await self._budget.admit(endpoint.scope, who)
-        try:
-            body = await self._exchange(endpoint, parameters, access, who)
-        except VenueError as exc:
-            count(self._counters.rest, str(exc.code) if exc.code in _COUNTED_CODES else exc.reason)
-            raise
-        count(self._counters.rest, "ok")
-        return body
-
-    async def _exchange(self, endpoint: Endpoint, parameters: Parameters, access: AccountAccess | None, who: str) -> bytes:
+    async def _send(self, endpoint: Endpoint, parameters: Parameters, access: AccountAccess | None, who: str) -> bytes:
         settings = self._settings
         base = settings.spot if endpoint.scope is Scope.SPOT else settings.rest
         content = orjson.dumps(dict(parameters)) if endpoint.method == "POST" else None
@@ -179,19 +145,11 @@ class RestClient:
                 api_secret=access.api_secret,
                 at_ms=self._clock.now_ms(),
             )
-        url = URL(f"{base}{endpoint.path}?{query}" if query else f"{base}{endpoint.path}", encoded=True)  # as it was signed
         headers = {} if content is None else {"Content-Type": "application/json"}
-        try:
-            async with self._http.request(endpoint.method, url, data=content, headers=headers, allow_redirects=False) as response:
-                self._budget.observe(endpoint.scope, who, response.headers, self._clock.offset_ms)
-                body = await _read_capped(response, settings.answer_bytes_max)
-                return self._judged(endpoint, who, response.status, response.headers, body)
-        except TimeoutError:
-            raise VenueError(Fault.TIMEOUT, f"{endpoint.path}: no answer in time", retryable=True) from None
-        except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
-            raise VenueError(Fault.TLS, f"{endpoint.path}: TLS failed: {type(exc).__name__}", retryable=True) from None
-        except (aiohttp.ClientError, OSError) as exc:
-            raise VenueError(Fault.NETWORK, f"{endpoint.path}: {type(exc).__name__}", retryable=True) from None
+        url = signed_url(base, endpoint.path, query)
+        reply = await self._exchange(endpoint.method, url, what=endpoint.path, headers=headers, content=content)
+        self._budget.observe(endpoint.scope, who, reply.headers, self._clock.offset_ms)
+        return self._judged(endpoint, who, reply.status, reply.headers, reply.body)
 
     def _judged(self, endpoint: Endpoint, who: str, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
         """The body if it is a good answer; else raises VenueError. The content type says nothing: the venue sends text/plain."""
@@ -230,13 +188,19 @@ class RestClient:
         if status == 401:
             return self._rejected(text, None)
         if status == 403:
-            retry_at_ms = self._now_ms() + round(1000 * self._settings.firewall_s)
-            return VenueError(Fault.FIREWALL, text, retryable=True, retry_at_ms=retry_at_ms)
+            until_ms = self._now_ms() + round(1000 * self._settings.firewall_s)
+            if self._budget.shut_out(endpoint.scope, until_ms):  # calls that were under way together meet it together
+                self._log.warning("venue_ordered_pause", reason=Fault.FIREWALL, until_ms=until_ms, status=status)
+                said = f"the venue's firewall refuses this address; REST pauses until {utc(until_ms)}, the streams go on"
+                self._degraded(Fault.FIREWALL, said)
+            return VenueError(Fault.FIREWALL, text, retryable=True, retry_at_ms=until_ms)
         return VenueError(Fault.UNAVAILABLE, text, retryable=True)
 
     def _limited(self, endpoint: Endpoint, who: str, headers: Mapping[str, str], text: str, code: int | None) -> VenueError:
         until_ms = self._budget.pause(endpoint.scope, who, headers, self._clock.offset_ms)
-        self._log.warning("venue_ordered_pause", reason=Fault.RATE_LIMIT, until_ms=until_ms, scope=endpoint.scope)
+        if self._now_ms() >= self._told_until_ms.get((endpoint.scope, who), 0):  # calls under way together meet it together
+            self._told_until_ms[endpoint.scope, who] = until_ms
+            self._log.warning("venue_ordered_pause", reason=Fault.RATE_LIMIT, until_ms=until_ms, scope=endpoint.scope)
         return VenueError(Fault.RATE_LIMIT, text, retryable=True, code=code, retry_at_ms=until_ms)
 
     def _rejected(self, text: str, code: int | None) -> VenueError:
@@ -244,14 +208,6 @@ class RestClient:
         return VenueError(Fault.AUTH, text, retryable=False, code=code, retry_at_ms=retry_at_ms)
 
 
-async def _read_capped(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """The unpacked body; one that is larger than the cap is not read to its end."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > bytes_max:
-            response.close()
-            raise VenueError(Fault.BAD_ANSWER, f"the answer is larger than {bytes_max} bytes", retryable=False)
-        parts.append(part)
-    return b"".join(parts)
+def _user(endpoint: Endpoint, access: AccountAccess | None) -> str:
+    """Whose limit the call counts against; "": this address's."""
+    return access.alias if access is not None and endpoint.scope is Scope.PRIVATE else ""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from monitor.venues.stream import StreamLimits
+from monitor.venues.dial import StreamLimits
 
 _NEVER_S = 10 * 365 * 86_400.0
 
@@ -52,7 +52,11 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
     backoff_min_s: float = Field(0.5, gt=0, description="seconds of the first pause after a failed connection; full jitter")
     backoff_max_s: float = Field(30, gt=0, description="seconds of the longest pause; tries never end")
     settle_s: float = Field(30, ge=0, description="seconds of data after which a connection counts as a success")
-    attempts_max: int = Field(300, gt=0, description="connection attempts of all streams together per attempts_window_s")
+    attempts_max: int = Field(
+        300,
+        gt=0,
+        description="connection attempts of all streams in attempts_window_s; a tenth is for those of all accounts",
+    )
     attempts_window_s: float = Field(300, gt=0, description="seconds of the window of attempts_max")
 
     # -------------------------------------------------------------- account
@@ -79,6 +83,9 @@ class HtxSettings(BaseModel, frozen=True, extra="forbid"):
 
     # -------------------------------------------------------------- REST
     connect_timeout_s: float = Field(5, gt=0, description="seconds to connect")
+    addresses_kept_s: float = Field(
+        3600, ge=0, description="seconds for which the last addresses of a name are used while it is not resolved"
+    )
     total_timeout_s: float = Field(10, gt=0, description="seconds for a whole answer")
     answer_bytes_max: int = Field(8 << 20, gt=0, description="bytes of the largest answer accepted, unpacked")
     tries: int = Field(3, gt=0, description="tries of a call that meets 5xx, a timeout or a broken connection")

@@ -1,17 +1,16 @@
 """What all streams of the venue share."""
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from structlog.typing import FilteringBoundLogger as Logger
 
 from monitor.model.events import Event
-from monitor.model.streams import Counters, StreamStatus, count
+from monitor.model.streams import Counters, count
 from monitor.venues.clock import VenueClock
+from monitor.venues.dial import Dialler
 from monitor.venues.htx.rest import RestClient
 from monitor.venues.htx.settings import HtxSettings
-from monitor.venues.stream import AttemptBudget
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,7 @@ class Shared:
     counters: Counters
     emit: Callable[[Event], None]
     now_ms: Callable[[], int]
-    attempts: AttemptBudget
-    tls: ssl.SSLContext | None
+    dial: Dialler
     log: Logger
 
     def from_the_future(self, event_time_ms: int) -> bool:
@@ -32,14 +30,3 @@ class Shared:
         if ahead:
             count(self.counters.refused, "from_the_future")
         return ahead
-
-
-def set_up(status: StreamStatus, now_ms: int) -> None:
-    status.up = status.first_data = True
-    status.down_reason = ""
-    status.last_event_ms = now_ms
-
-
-def set_down(status: StreamStatus, reason: str) -> None:
-    status.up = False
-    status.down_reason = reason

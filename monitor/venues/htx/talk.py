@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from monitor.venues.stream import StreamEnded, Watch, pump
+from monitor.venues.dial import StreamEnded
+from monitor.venues.stream import Watch, pump, until_ended
 
 
 class Outgoing:
@@ -70,13 +71,4 @@ async def converse(
     *others: Coroutine[Any, Any, None],
 ) -> NoReturn:
     """Until the connection's end: raises StreamEnded. `receive` returns whether it was new data; `others` may end it too."""
-    ended: StreamEnded | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pump(connection, receive, watch))
-            group.create_task(outgoing.send_all(connection))
-            for other in others:
-                group.create_task(other)
-    except* StreamEnded as errors:
-        ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
-    raise ended or StreamEnded("ended", "the connection ended")
+    await until_ended(pump(connection, receive, watch), outgoing.send_all(connection), *others)

@@ -21,6 +21,7 @@ class MarketFrame(Struct):
     """What one frame says. `pong`: to be sent back. `acknowledged`, `refused`: a topic of ours, lower case."""
 
     prices: Prices | None = None
+    ts: int = 0  # of prices: when the venue sent them
     pong: str | None = None
     acknowledged: str = ""
     refused: str = ""
@@ -122,7 +123,7 @@ class MarketWire:
             count(self._counters.refused, "not_a_price")
             return MarketFrame(hostile=True)
         count(self._counters.frames, _STREAMS[kind])
-        return MarketFrame(Prices(VENUE, kind, [price]))
+        return MarketFrame(Prices(VENUE, kind, [price]), said.ts or price.event_time_ms)
 
     def _last(self, said: _Envelope, symbol: str) -> Price | None:
         try:

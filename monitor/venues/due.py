@@ -34,3 +34,17 @@ class Schedule:
                     await self._nearer.wait()
             except TimeoutError:
                 pass
+
+
+class Due:
+    """One thing."""
+
+    def __init__(self) -> None:
+        self._schedule = Schedule()
+
+    def within(self, seconds: float) -> None:
+        self._schedule.within("", seconds)
+
+    async def wait(self) -> None:
+        """Until the moment has come; what was asked until then is answered by it."""
+        await self._schedule.next()
