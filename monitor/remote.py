@@ -33,10 +33,6 @@ class AddressError(RemoteError):
     """What was given to reach the daemon by is wrong in itself."""
 
 
-class RefusedError(RemoteError):
-    """The daemon answered, and refused."""
-
-
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """The token goes to the address that was named and to no other."""
 
@@ -71,15 +67,18 @@ class Daemon:
         return [*map(str, self._call("GET", "/-/ready", besides=http.client.SERVICE_UNAVAILABLE)["missing"])]
 
     def status(self) -> dict[str, Any]:
-        """All that the status page shows: pools, streams, incidents, channels, and what is missing."""
-        answer = self._call("GET", "/api/v1/status")
+        """All that the status page shows: all pools, streams, incidents, channels, and what is missing."""
+        return self._status("")
+
+    def worst(self, rows: int) -> dict[str, Any]:
+        """The same with the `rows` worst pools, each with the position `nearest` to liquidation; `total`, `levels`: of all."""
+        return self._status(f"?rows={rows}")
+
+    def _status(self, query: str) -> dict[str, Any]:
+        answer = self._call("GET", f"/api/v1/status{query}")
         if "pools" not in answer:
             raise RemoteError(f"what answers at {self._url} is no margin-monitor", "--url is the daemon's web.listen")
         return answer
-
-    def pool(self, venue: str, account: str, pool: str) -> dict[str, Any]:
-        """One pool with its assets and positions."""
-        return self._call("GET", f"/api/v1/status?pool={quote(f'{venue}/{account}/{pool}')}")
 
     def alerts(self) -> dict[str, Any]:
         """`incidents`, worst first, and `now_ms` by the daemon's clock."""
@@ -131,13 +130,13 @@ class Daemon:
 
 def _refused(exc: urllib.error.HTTPError) -> NoReturn:
     if exc.code == http.client.UNAUTHORIZED:
-        raise RefusedError("the daemon wants its token", "--token-file FILE, the file that web.token names")
+        raise RemoteError("the daemon wants its token", "--token-file FILE, the file that web.token names")
     try:
         said = _object(exc.read(ANSWER_BYTES_MAX), "")
         problem, hint = str(said["error"]), str(said.get("hint", ""))
     except (RemoteError, KeyError, OSError, http.client.HTTPException):
         problem, hint = f"HTTP {exc.code}", "is this address a margin-monitor?"
-    raise RefusedError(f"the daemon refused: {problem}", hint)
+    raise RemoteError(f"the daemon refused: {problem}", hint)
 
 
 def _object(answer: bytes, url: str) -> dict[str, Any]:

@@ -17,18 +17,17 @@ from rich.console import Console
 from rich.live import Live
 
 from monitor.remote import Daemon, RemoteError
-from monitor.screen import Answer, PoolPath, details_of, screen
+from monitor.screen import Answer, screen
 
 POLL_S = 1.0
-POLL_SHARE = 4  # a poll that took long is followed by a pause of so many times its length: ten thousand pools cost something
 REFRESH_S = 0.25
+ROWS = 100  # pools; no screen has more
 
 
 class Seen(Struct, frozen=True):
     """What the daemon said last, and what has come in the way since."""
 
     answer: Answer
-    details: dict[PoolPath, Answer]
     at_s: float  # monotonic
     problem: str = ""
 
@@ -52,18 +51,14 @@ class Feed:
         self._closed.set()  # not joined: it may wait for an answer for seconds
 
     def _run(self) -> None:
-        pause_s = POLL_S
-        while not self._closed.wait(pause_s):
-            began_s = self._clock_s()
+        while not self._closed.wait(POLL_S):
             try:
                 self.seen = self._ask()
             except RemoteError as exc:
-                self.seen = Seen(self.seen.answer, self.seen.details, self.seen.at_s, exc.problem)
-            pause_s = max(POLL_S, POLL_SHARE * (self._clock_s() - began_s))
+                self.seen = Seen(self.seen.answer, self.seen.at_s, exc.problem)
 
     def _ask(self) -> Seen:
-        answer = self._daemon.status()
-        return Seen(answer, details_of(self._daemon, answer), self._clock_s())
+        return Seen(self._daemon.worst(ROWS), self._clock_s())
 
 
 def top(daemon: Daemon, console: Console, keys: TextIO = sys.stdin) -> None:
@@ -90,7 +85,7 @@ def _shown(seen: Seen, console: Console) -> Any:
     silent_s = time.monotonic() - seen.at_s
     banner = f"{seen.problem}: figures of {silent_s:.0f} s ago; trying again" if seen.problem else ""
     size = console.size
-    return screen(seen.answer, seen.details, width=size.width, height=size.height, banner=banner, silent_s=silent_s)
+    return screen(seen.answer, width=size.width, height=size.height, banner=banner, silent_s=silent_s)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ TokenFile = Annotated[Path | None, typer.Option(help="file with the daemon's web
 Author = Annotated[str, typer.Option(envvar=["MARGIN_MONITOR_AUTHOR", "USER"], help="who you are; shown to the others")]
 Note = Annotated[str, typer.Option(help="why")]
 DAEMON = "http://127.0.0.1:9877"
+ROWS = 200  # pools in a table for people; --json has all
 
 
 @contextlib.contextmanager
@@ -40,11 +41,8 @@ def status(as_json: AsJson = False, url: Url = DAEMON, token_file: TokenFile = N
     from monitor import screen
 
     with asked(url, token_file) as daemon:
-        answer = daemon.status()
-        if as_json:
-            print_json(answer)
-        else:
-            screen.show(answer, screen.details_of(daemon, answer), table_console())
+        answer = daemon.status() if as_json else daemon.worst(ROWS)
+    print_json(answer) if as_json else screen.show(answer, table_console())
     if screen.alarming(answer):
         raise typer.Exit(CHECK_FAILED)
 

@@ -230,6 +230,25 @@ ENTRIES: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        anchor="degraded",
+        group="trust",
+        title="The way to a venue is impaired",
+        means=(
+            "The figures go on, but something that they rest on does not: the venue shuts this address out for a while (a ban, "
+            "HTTP 418, or its firewall, HTTP 403), the account's listen key ends again and again before its time, or the venue's name is no longer "
+            "resolved and its last addresses are used."
+        ),
+        sure="Certain: it is the venue's or the resolver's own answer. The message says until when.",
+        now=(
+            "Shut out: find the other program at this address that asks too much, and stop it. It ends by itself; nothing is "
+            "asked before.",
+            "Listen keys: another program closes the account's stream. Only one should open and close it.",
+            "Names: mend this machine's DNS before the last addresses are given up; the message says how long they are used.",
+        ),
+        look=("If it lasts, `stale` and `reconcile` tell when the figures suffer.",),
+        quiet="It is told once for each time and does not repeat.",
+    ),
+    Entry(
         anchor="reconcile",
         group="trust",
         title="Own figures differ from the venue's",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,8 @@ from monitor.model.alerts import Incident, IncidentKey, Level
 from monitor.model.figures import PoolFigures, PoolKey, PositionFigures
 from monitor.model.secret import Secret
 from monitor.model.streams import StreamStatus
-from monitor.screen import alarming, nearest, screen, worst_first
+from monitor.remote import Daemon
+from monitor.screen import alarming, screen
 from monitor.terminal import STYLES
 from monitor.web.server import Server, ServerSettings
 
@@ -154,22 +156,22 @@ async def test_nobody_answers_or_somebody_else(server: Server, tmp_path: Path) -
 # ------------------------------------------------------------------ the screen
 
 
-def answer(pools: list[PoolFigures], **more: Any) -> dict[str, Any]:
-    """As the API gives it."""
-    from monitor.web.status import PoolSnapshot, incident_rows, stream_rows
-
+async def answer(pools: list[PoolFigures], **more: Any) -> dict[str, Any]:
+    """As the API gives it. more: what the view has besides."""
     view = MemoryView(pools)
-    rows = json.loads(b"[" + b",".join(PoolSnapshot(view).pieces()) + b"]")
-    fields: dict[str, Any] = {"incidents": [], "streams": [], "channels": [], "missing": [], "config": {"good": True}}
-    fields |= {name: value for name, value in more.items() if name not in ("incidents", "streams")}
-    fields["incidents"] = incident_rows(more.get("incidents", []))
-    fields["streams"] = stream_rows(more.get("streams", []))
-    return {"version": "0.1.0", "now_ms": NOW_MS, "pools": rows, **json.loads(json.dumps(fields))}
+    for name, rows in more.items():
+        setattr(view, name, rows)
+    server = Server(view, NoMetrics(), ServerSettings(port=0, version="0.1.0"))
+    await server.start()
+    try:
+        return await asyncio.to_thread(Daemon(server.url).worst, 100)
+    finally:
+        await server.stop()
 
 
 def drawn(said: dict[str, Any], width: int = 80, height: int = 24, **more: Any) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=False)
-    console.print(screen(said, {}, width=width, height=height, **more))
+    console.print(screen(said, width=width, height=height, **more))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.rstrip("\n").split("\n")
 
@@ -183,12 +185,12 @@ MANY = [
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("height", [12, 24, 50])
 @pytest.mark.parametrize("open_now", [0, 1, 300])
-def test_it_never_takes_more_than_the_screen(width: int, height: int, open_now: int) -> None:
-    said = answer(
+async def test_it_never_takes_more_than_the_screen(width: int, height: int, open_now: int) -> None:
+    said = await answer(
         MANY,
-        incidents=[incident(Level.CRITICAL, "x" * 300)] * open_now,
-        missing=["something " * 20] * 30,
-        streams=[StreamStatus(venue="v", account="", stream="s", first_data=True, down_reason="y" * 100)] * 30,
+        incident_rows=[incident(Level.CRITICAL, "x" * 300)] * open_now,
+        missing_words=["something " * 20] * 30,
+        stream_rows=[StreamStatus(venue="v", account="", stream="s", first_data=True, down_reason="y" * 100)] * 30,
     )
     lines = drawn(said, width, height, banner="no daemon answers")
     assert len(lines) <= height
@@ -198,12 +200,22 @@ def test_it_never_takes_more_than_the_screen(width: int, height: int, open_now: 
     assert lines[0].strip().startswith("no daemon answers")
 
 
-def test_80_columns_show_all_figures() -> None:
-    row = next(line for line in drawn(answer([figures("main", 0.983, Level.LIQUIDATION)])) if "LIQUIDATION" in line)
+async def test_of_ten_thousand_pools_the_worst_are_printed(server: Server, view: MemoryView, tmp_path: Path) -> None:
+    view.figures = {one.key: one for one in MANY}
+    code, out, _ = await status(server, tmp_path)
+    lines = out.splitlines()
+    assert (code, lines[2].split()[1]) == (3, "account-00000")
+    assert "and 9,800 more, none of them worse" in lines
+    code, out, _ = await status(server, tmp_path, "--json")
+    assert (code, len(json.loads(out)["pools"])) == (3, 10_000), "a program gets all of them"
+
+
+async def test_80_columns_show_all_figures() -> None:
+    row = next(line for line in drawn(await answer([figures("main", 0.983, Level.LIQUIDATION)])) if "LIQUIDATION" in line)
     assert row.split() == ["LIQUIDATION", "main", "USD", "0.983", "101.7%", "983.00", "USD", "1,000.00", "–", "1.5s"]
 
 
-def test_unknown_comes_beside_critical_and_is_never_green() -> None:
+async def test_unknown_comes_beside_critical_and_is_never_green() -> None:
     pools = [
         figures("ok", 9.0, Level.OK),
         figures("gone", None, Level.UNKNOWN),
@@ -211,32 +223,25 @@ def test_unknown_comes_beside_critical_and_is_never_green() -> None:
         figures("bad", 1.15, Level.CRITICAL),
         figures("empty", None, Level.OK, equity=5.0),
     ]
-    said = answer(pools)
-    assert [pool["account"] for pool in worst_first(said)] == ["worse", "bad", "gone", "ok", "empty"]
+    said = await answer(pools)
+    assert [pool["account"] for pool in said["pools"]] == ["worse", "bad", "gone", "ok", "empty"]
     assert "green" not in STYLES[Level.UNKNOWN]
     assert alarming(said)
 
 
-def test_old_figures_say_how_old() -> None:
-    lines = drawn(answer([figures("main", 5.0, Level.OK)]), banner="gone", silent_s=61.0)
+async def test_old_figures_say_how_old() -> None:
+    lines = drawn(await answer([figures("main", 5.0, Level.OK)]), banner="gone", silent_s=61.0)
     assert any(line.rstrip().endswith("62s") for line in lines)
 
 
-def test_hostile_names_move_no_cursor() -> None:
-    said = answer([figures(ESCAPE, 1.1, Level.CRITICAL)], incidents=[incident(Level.CRITICAL, ESCAPE)], missing=[ESCAPE])
+async def test_hostile_names_move_no_cursor() -> None:
+    incidents = [incident(Level.CRITICAL, ESCAPE)]
+    said = await answer([figures(ESCAPE, 1.1, Level.CRITICAL)], incident_rows=incidents, missing_words=[ESCAPE])
     text = "\n".join(drawn(said, 120))
     assert "\x1b" not in text
     assert text.count("[red]") == 3, "markup is text: of the pool, of what is missing, of the incident"
 
 
-def test_the_nearest_position_is_the_one_whose_price_has_least_room() -> None:
-    rows = [{"symbol": "A", "liquidation_distance": -0.4}, {"symbol": "B", "liquidation_distance": 0.1}]
-    found = nearest({"positions": [*rows, {"symbol": "C", "liquidation_distance": None}]})
-    assert found is not None
-    assert found["symbol"] == "B"
-    assert nearest({"positions": []}) is None
-
-
-def test_a_name_of_any_length_keeps_the_figures() -> None:
+async def test_a_name_of_any_length_keeps_the_figures() -> None:
     long = msgspec.structs.replace(figures("a" * 32, 1.234, Level.WARNING), key=PoolKey("binance_usdm", "a" * 32, "BTCUSDT:LONG"))
-    assert any("1.234" in line and "81.0%" in line for line in drawn(answer([long])))
+    assert any("1.234" in line and "81.0%" in line for line in drawn(await answer([long])))
