@@ -230,6 +230,29 @@ ENTRIES: tuple[Entry, ...] = (
         ),
     ),
     Entry(
+        anchor="degraded",
+        group="trust",
+        title="The way to the venue is impaired",
+        means=(
+            "Something between here and the venue does not work as it should, while the figures still go on. The subject says "
+            "what: `banned` or `firewall` (the venue refuses this address by REST, until the time in the message), `listen_key` "
+            "(the key of the user stream ended twice within 10 min), `names` (a host name has not been resolved for a minute)."
+        ),
+        sure="Certain. The figures of this moment are good; what is missing later is told by `stale`.",
+        now=(
+            "`banned`, `firewall`: nothing else on this address may call the venue until the end; every call makes the ban "
+            "longer. Do not restart the monitor: it waits by itself. Stop other bots and scripts that share the address.",
+            "`listen_key`: an account has one listen key. Find the program that closes it (a `DELETE` at its end is enough) or "
+            "give it an account of its own.",
+            "`names`: look at this machine's DNS. The last addresses are used for an hour; after that the streams stay down.",
+        ),
+        look=(
+            "After a ban: `margin_rest_requests_total` by result, and how many programs share the address.",
+            "Several listen keys in an hour without such a program: a key or a login in the wrong hands. Delete the keys.",
+        ),
+        quiet="It is told once and does not repeat; a new ban is told anew.",
+    ),
+    Entry(
         anchor="reconcile",
         group="trust",
         title="Own figures differ from the venue's",
