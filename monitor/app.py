@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import structlog
 
@@ -38,6 +38,7 @@ from monitor.web.server import Server, ServerSettings
 
 FLUSH_S = 10.0
 TICK_S = 1.0
+KEY_CHECK_S = 20.0  # then watching begins, and the check goes on beside it
 TURN_S_MAX = 300.0  # a start or an end that takes longer hangs
 
 log = structlog.get_logger()
@@ -166,41 +167,54 @@ class Monitor:
         settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
         shown = self.config.metrics
         metrics = Metrics(self.readout, version=__version__, amounts=shown.amounts, positions_max=shown.positions_max)
-        self.server = Server(self.readout, metrics, settings, reload=self._reload, desk=self.desk, history=self.history)
+        self.server = Server(
+            self.readout,
+            metrics,
+            settings,
+            reload=self._reload,
+            desk=self.desk,
+            history=self.history,
+            hangs=lambda: list(self.hangs().values()),
+        )
         await self.server.start()
         sending = asyncio.create_task(self.desk.run(), name="alerts")
+        checking = asyncio.create_task(self._check_keys(venues), name="key-check")
         try:
-            if await self._ended_before(self._check_keys(venues)):
+            if await self._ended_before(checking, KEY_CHECK_S):
                 return Ended.STOPPED
-            why = await self._feed(venues, sending)
+            why = await self._feed(venues, sending, checking)
             await self._decide_all()
             await self.desk.flush(FLUSH_S if why is Ended.STOPPED else 0.0)
             return why
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            for task in (sending, checking):
+                task.cancel()
+            await asyncio.gather(sending, checking, return_exceptions=True)
             await self.server.stop()
 
-    async def _ended_before(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Whether `end` was called before the work was done: an exchange that does not answer must not hold up the end."""
+    async def _ended_before(self, work: "asyncio.Task[None]", seconds: float) -> bool:
+        """Whether `end` was called before the work was done or had its time: a silent exchange holds up nothing."""
         if self._ended is None:
             raise RuntimeError("it belongs to run")
-        task = asyncio.create_task(work)
-        waiting: list[asyncio.Future[Any]] = [task, self._ended]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
+        waiting: list[asyncio.Future[Any]] = [work, self._ended]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
             return False
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return True
+        return self._ended.done()
 
-    async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]") -> Ended:
-        """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run."""
+    async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]", checking: "asyncio.Task[None]") -> Ended:
+        """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run.
+
+        checking: the check of the keys, perhaps still under way; KeyRefusedError if it ends badly.
+        """
         if self._ended is None:
             raise RuntimeError("_feed belongs to run")
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(venue.run(), name=venue.name) for venue in venues]
         tasks += [asyncio.create_task(self._tick(), name="tick"), asyncio.create_task(self._decide(), name="decide")]
+        if not checking.done():
+            log.warning("key_check_takes_long", hint="watching begins; a key that is refused ends it")
+            tasks.append(asyncio.create_task(_for_ever_after(checking), name="key-check"))
         tasks += self._signs_of_life()
         self.started.set()
         self._on_started()
@@ -214,6 +228,8 @@ class Monitor:
         bugs = [result for result in results if isinstance(result, Exception)]
         if sending.done():
             sending.result()
+        for refused in (bug for bug in bugs if isinstance(bug, KeyRefusedError)):
+            raise refused
         if bugs:
             raise ExceptionGroup("a part of the monitor failed", bugs)
         return self._ended.result() if self._ended.done() else Ended.STOPPED
@@ -282,13 +298,20 @@ class Monitor:
         """Refuses keys that could move money, unless the configuration says that it is meant."""
         allowed = {account.name for account in self.config.accounts if account.allow_dangerous_key}
         refused = []
-        for venue in venues:
-            for finding in await venue.check_keys():
+        for venue, findings in zip(venues, await asyncio.gather(*(venue.check_keys() for venue in venues)), strict=True):
+            for finding in findings:
                 log.warning("key_check", venue=venue.name, account=finding.alias, right=finding.right, text=finding.text)
                 if finding.verdict == "refuse" and finding.alias not in allowed:
                     refused.append(f"{finding.alias}: {finding.text}")
         if refused:
             raise KeyRefusedError("; ".join(refused))
+
+
+async def _for_ever_after(work: "asyncio.Task[None]") -> NoReturn:
+    """Does not end when the work ends well."""
+    await work
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
 
 
 def engine_of(config: Config, restored: Mapping[IncidentKey, Incident] | None = None) -> Engine:

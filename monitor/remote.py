@@ -58,9 +58,12 @@ class Daemon:
         self._token = None if token_file is None else _token(token_file)
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open
 
-    def healthy(self) -> bool:
-        """Whether a margin-monitor answers at all; needs no token."""
-        return self._call("GET", "/-/healthy").get("healthy") is True
+    def hangs(self) -> list[str]:
+        """Why a restart of it would help, in plain words; empty: it is alive. Needs no token."""
+        answer = self._call("GET", "/-/healthy", besides=http.client.SERVICE_UNAVAILABLE)
+        if "healthy" not in answer:
+            raise RemoteError(f"what answers at {self._url} is no margin-monitor", "--url is the daemon's web.listen")
+        return [*map(str, answer.get("hangs", []))]
 
     def missing(self) -> list[str]:
         """What keeps it from being ready, in plain words; empty if nothing does."""

@@ -83,7 +83,7 @@ def explained(address: str = "") -> Iterator[None]:
             errors.print(str(error))
         raise typer.Exit(USAGE) from None
     except KeyRefusedError as exc:
-        raise fail(FAILED, str(exc), "make a read-only key, or set allow_dangerous_key: true for this account") from None
+        raise fail(USAGE, str(exc), "make a read-only key, or set allow_dangerous_key: true for this account") from None
     except StoreInUseError as exc:
         raise fail(FAILED, str(exc), "stop that one, or give this one a store of its own: store.path") from None
     except OSError as exc:

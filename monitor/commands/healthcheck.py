@@ -21,8 +21,8 @@ def healthcheck(
     Exit code 0: it is. 1: it is not, and a restart may help. 3: it is not ready, and a restart would not help.
     """
     with asked(url, token_file) as daemon:
-        if not daemon.healthy():
-            raise fail(FAILED, f"what answers at {url} is no margin-monitor", "--url is the daemon's web.listen")
+        if hangs := daemon.hangs():
+            raise fail(FAILED, f"the daemon hangs: {'; '.join(hangs)}", "a restart helps; nothing open or unsent is lost")
         missing = daemon.missing() if ready else []
     if missing:
         raise fail(CHECK_FAILED, "not ready", "; ".join(missing))

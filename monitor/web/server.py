@@ -71,6 +71,7 @@ class Server:
     """`await start()`, `await stop()`; start raises OSError where the address cannot be had.
 
     reload: None leaves `POST /-/reload` off. desk: None leaves acknowledging and silencing off. history: None leaves charts off.
+    hangs: why a restart of the process would help, in plain words.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Server:
         reload: Reload | None = None,
         desk: Desk | None = None,
         history: History | None = None,
+        hangs: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._view = view
+        self._hangs = hangs
         self._history = history
         self._pools = PoolReader(view)
         self._desk = desk
@@ -175,7 +178,11 @@ class Server:
         return app
 
     async def _healthy(self, request: web.Request) -> web.Response:
-        return json_answer({"healthy": True})  # the event loop turns: that is all it says
+        """Whether a restart would help: what a container's supervisor may go by, as the watchdog of systemd."""
+        hangs = self._hangs()
+        if hangs:
+            return json_answer({"healthy": False, "hangs": hangs}, status=503)
+        return json_answer({"healthy": True})
 
     async def _ready(self, request: web.Request) -> web.Response:
         missing = self._view.missing()

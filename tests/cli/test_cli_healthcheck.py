@@ -17,10 +17,10 @@ from monitor.web.server import Server, ServerSettings
 
 
 @contextlib.asynccontextmanager
-async def serving(missing: list[str]) -> AsyncIterator[str]:
+async def serving(missing: list[str], hangs: tuple[str, ...] = ()) -> AsyncIterator[str]:
     view = MemoryView()
     view.missing_words = missing
-    server = Server(view, NoMetrics(), ServerSettings(port=0, token=Secret(TOKEN)))
+    server = Server(view, NoMetrics(), ServerSettings(port=0, token=Secret(TOKEN)), hangs=lambda: hangs)
     await server.start()
     yield server.url
     await server.stop()
@@ -52,6 +52,13 @@ async def test_answers(missing: list[str], ready: bool, token: bool, code: int, 
         found, out, err = await run("healthcheck", "--url", url, *args)
         assert found == code, why
         assert said in out + err, why
+
+
+async def test_it_hangs() -> None:
+    """The loop turns, but no tick is done or no message tried: what restarts a container must hear of it without a token."""
+    async with serving([], ("the last tick was done before 31 s",)) as url:
+        code, _, err = await run("healthcheck", "--url", url)
+    assert (code, "hangs: the last tick was done before 31 s" in err) == (1, True)
 
 
 async def test_nobody_is_there() -> None:

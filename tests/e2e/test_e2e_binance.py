@@ -10,6 +10,7 @@ import pytest
 from conftest_e2e import Receiver, config_for, fetch, running, until
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitor import app
 from monitor.app import KeyRefusedError, Monitor
 from monitor.model.figures import PoolKey
 from monitor.sim.binance.account import SimAccount, SimPosition
@@ -173,6 +174,22 @@ async def test_a_key_that_could_move_money_is_refused(receiver: Receiver) -> Non
         )
         async with running(allowed) as monitor:
             await until(lambda: monitor.readout.missing() == [], "ready although dangerous")
+
+
+async def test_a_slow_check_of_keys_holds_up_nothing_but_still_counts(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that does not answer one question must not keep the others waiting; what it says later is obeyed."""
+    monkeypatch.setattr(app, "KEY_CHECK_S", 0.1)
+    accounts = [SimAccount("main", wallets={"USDT": 100}, rights={"enableWithdrawals": True})]
+    async with SimExchange("calm", 7, accounts=accounts) as exchange:
+        exchange.fault("delay_rest", path="apiRestrictions", delay_ms=4000)
+        monitor = Monitor(config_for(exchange, receiver))
+        running_it = asyncio.create_task(monitor.run())
+        await until(lambda: monitor.started.is_set() and monitor.readout.missing() == [], "ready before the answer")
+        assert not running_it.done()
+        with pytest.raises(KeyRefusedError, match="main"):
+            await running_it
 
 
 async def test_all_sockets_killed_and_everything_comes_back(receiver: Receiver) -> None:

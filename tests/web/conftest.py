@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -28,10 +28,11 @@ async def serve() -> AsyncIterator[Serve]:
         reload: Reload | None = None,
         desk: Desk | None = None,
         history: History | None = None,
+        hangs: Callable[[], Sequence[str]] = tuple,
         **settings: Any,
     ) -> Server:
         ours = ServerSettings(port=0, version="0.1.0", **settings)
-        server = Server(view, Metrics(view, version="0.1.0"), ours, reload=reload, desk=desk, history=history)
+        server = Server(view, Metrics(view, version="0.1.0"), ours, reload=reload, desk=desk, history=history, hangs=hangs)
         servers.append(server)
         await server.start()
         return server

@@ -128,6 +128,14 @@ async def test_ready_says_what_is_missing_and_healthy_does_not_care(
     assert await get_json(client, server.url + "-/ready") == {"ready": True, "missing": []}
 
 
+async def test_healthy_says_when_a_restart_would_help(serve: Serve, client: aiohttp.ClientSession, view: MemoryView) -> None:
+    hangs: list[str] = []
+    server = await serve(view, hangs=lambda: hangs)
+    assert await get_json(client, server.url + "-/healthy") == {"healthy": True}
+    hangs.append("the last tick was done before 31 s")
+    assert await get_json(client, server.url + "-/healthy", 503) == {"healthy": False, "hangs": hangs}
+
+
 async def test_status_has_everything_and_unknown_is_null(serve: Serve, client: aiohttp.ClientSession, view: MemoryView) -> None:
     server = await serve(view)
     status = await get_json(client, server.url + "api/v1/status")
