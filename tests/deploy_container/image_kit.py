@@ -79,6 +79,9 @@ def python_root(root: Path) -> None:
     binary = root / "usr/local/bin" / version
     binary.parent.mkdir(parents=True)
     shutil.copy(Path(sys.executable).resolve(), binary)
+    wheels = sysconfig.get_config_var("WHEEL_PKG_DIR")  # Debian keeps those of ensurepip outside of it
+    if wheels:
+        shutil.copytree(wheels, root / wheels.lstrip("/"))
     for link in ("python", "python3"):
         (binary.parent / link).symlink_to(version)
     modules = [Path(sys.executable).resolve(), *stdlib.glob("lib-dynload/*.so")]
