@@ -136,7 +136,7 @@ class Monitor:
         store = await Store.open(config.store.file(), IncidentRecord, OutboxRow, now_ms=clock.now_ms, synchronous=synchronous)
         try:
             self.desk = AlertDesk(
-                config.alerts,
+                config.linked_alerts(),
                 store,
                 figures_of=self._figures,
                 levers_of=self._levers,

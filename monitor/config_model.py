@@ -117,6 +117,12 @@ class WebConfig(_Section):
     def port(self) -> int:
         return host_port(self.listen)[1]
 
+    @property
+    def url(self) -> str:
+        """Where the page is as far as its own address says so; "" if that names all addresses or any free port."""
+        everywhere = self.host != "localhost" and ipaddress.ip_address(self.host).is_unspecified
+        return "" if everywhere or not self.port else f"http://{self.listen}/"
+
 
 class StoreConfig(_Section):
     """Where open incidents and unsent messages survive a restart."""
@@ -229,6 +235,11 @@ class Config(_Section):
         if clashes:
             raise PydanticCustomError(NAMES_CLASH, "account names must differ: {names}", {"names": ", ".join(clashes.values())})
         return self
+
+    def linked_alerts(self) -> AlertSettings:
+        """The settings of alerts, with the page's address where the owner left it to us."""
+        alerts = self.alerts
+        return alerts if alerts.page_url is not None else alerts.model_copy(update={"page_url": self.web.url})
 
     def secrets(self) -> Iterator[Secret]:
         """All secrets of the configuration, for the log to hide."""

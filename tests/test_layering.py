@@ -20,6 +20,7 @@ ALLOWED = {
     "history": {"model"},
     "metrics": {"model"},
     "web": {"model"},
+    "runbook": {"model", "rules"},  # it says each rule's defaults
     "sim": set(),
 }
 CORE = {"model", "margin", "rules", "engine"}

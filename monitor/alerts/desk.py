@@ -101,7 +101,7 @@ class AlertDesk:
             broken = self._book.get(channel_key(channel.name))
             self._senders[channel.name] = Sender(
                 ChannelStatus(name=channel.name, kind=channel.kind, broken=broken.incident.summary if broken else ""),
-                CHANNELS[channel.kind](channel, http, settings.page_url, store),
+                CHANNELS[channel.kind](channel, http, settings.page_url or "", store),
                 paces,
                 self._outbox,
                 settings.delivery,

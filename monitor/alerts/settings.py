@@ -83,12 +83,16 @@ class AlertSettings(_Settings):
         bool, Field(description="Also tell when a level improves without being over; the next message tells it anyway")
     ] = False
     page_url: Annotated[
-        str, Field(description="Where receivers reach the status page, for the link in a message; empty: no link")
-    ] = ""
+        str | None,
+        Field(
+            description="Where receivers reach the status page, for the links in a message; null: http:// and web.listen, "
+            "unless that is all addresses; empty: no links"
+        ),
+    ] = None
 
     @field_validator("page_url")
     @classmethod
-    def _page(cls, url: str) -> str:
+    def _page(cls, url: str | None) -> str | None:
         return check_target(url, allow_insecure=True) if url else url
 
     @model_validator(mode="after")

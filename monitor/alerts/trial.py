@@ -83,7 +83,7 @@ async def _tried(channel: ChannelSettings, notice: Notice, settings: AlertSettin
         total_s=settings.delivery.total_s,
         now_ms=now_ms,
     ) as http:
-        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url, _NoNotes()).send(notice)
+        outcome = await CHANNELS[channel.kind](channel, http, settings.page_url or "", _NoNotes()).send(notice)
     refusal = "" if isinstance(outcome, Sent) else outcome.reason
     ms = round((time.monotonic() - began_s) * 1000)
     return TestResult(channel=channel.name, kind=channel.kind, where=channel.where, ok=not refusal, refusal=refusal, ms=ms)

@@ -76,7 +76,7 @@ def send_test_alert(
     if not settings.alerts.channels:
         raise fail(USAGE, f"{config} has no channel", "add one under alerts.channels; config/example.yaml shows them all")
     try:
-        findings = [checking.channel_finding(one) for one in asyncio.run(trial.test_alert(settings.alerts, names or ()))]
+        findings = [checking.channel_finding(one) for one in asyncio.run(trial.test_alert(settings.linked_alerts(), names or ()))]
     except trial.UnknownChannelError as exc:
         raise fail(USAGE, str(exc)) from None
     print_json(checking.as_json(findings)) if as_json else checking.show(findings, table_console())

@@ -64,7 +64,7 @@ async def test_a_crash_becomes_a_critical_alert_with_the_right_figure(receiver: 
 
 
 async def test_the_exchanges_own_totals_agree_with_ours(receiver: Receiver) -> None:
-    """Its arithmetic is another head's: marks, brackets, rates, fills and funding, at full precision."""
+    """Its arithmetic is its own: marks, brackets, rates, fills and funding, at full precision."""
     accounts = [
         SimAccount(
             "main",

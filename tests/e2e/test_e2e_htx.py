@@ -1,4 +1,4 @@
-"""HTX end to end, against a simulated exchange of another head: a crash, a settlement, a delivery, a tier change."""
+"""HTX end to end, against a simulated exchange with arithmetic of its own: a crash, a settlement, a delivery, a tier change."""
 
 from __future__ import annotations
 
