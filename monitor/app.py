@@ -13,6 +13,7 @@ import structlog
 from monitor import __version__
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
+from monitor.bans import Bans
 from monitor.clock import Clock
 from monitor.config import AccountConfig, Config
 from monitor.deadman import DeadMan, LoopProbe, Reason
@@ -37,6 +38,7 @@ from monitor.venues.htx.venue import HtxVenue
 from monitor.web.server import Server, ServerSettings
 
 FLUSH_S = 10.0
+RELOAD_FLUSH_S = 2.0  # what is under way need not be sent twice
 TICK_S = 1.0
 KEY_CHECK_S = 20.0  # then watching begins, and the check goes on beside it
 TURN_S_MAX = 300.0  # a start or an end that takes longer hangs
@@ -98,6 +100,7 @@ class Monitor:
         self.history: HistoryRing | None = None
         self.dead_man: DeadMan
         self.engine: Engine
+        self._bans: Bans
 
     def end(self, why: Ended = Ended.STOPPED) -> None:
         if self._ended is not None and not self._ended.done():
@@ -145,6 +148,7 @@ class Monitor:
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
             venues = venues_of(config, self.emit, clock)
             self._adapters = {venue.name: venue for venue in venues}
+            self._bans = Bans(venues, store, clock.now_ms)
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -180,11 +184,8 @@ class Monitor:
         sending = asyncio.create_task(self.desk.run(), name="alerts")
         checking = asyncio.create_task(self._check_keys(venues), name="key-check")
         try:
-            if await self._ended_before(checking, KEY_CHECK_S):
-                return Ended.STOPPED
-            why = await self._feed(venues, sending, checking)
-            await self._decide_all()
-            await self.desk.flush(FLUSH_S if why is Ended.STOPPED else 0.0)
+            why = await self._ended_before(checking, KEY_CHECK_S) or await self._feed(venues, sending, checking)
+            await self.desk.flush(FLUSH_S if why is Ended.STOPPED else RELOAD_FLUSH_S)
             return why
         finally:
             for task in (sending, checking):
@@ -192,16 +193,15 @@ class Monitor:
             await asyncio.gather(sending, checking, return_exceptions=True)
             await self.server.stop()
 
-    async def _ended_before(self, work: "asyncio.Task[None]", seconds: float) -> bool:
-        """Whether `end` was called before the work was done or had its time: a silent exchange holds up nothing."""
+    async def _ended_before(self, work: "asyncio.Task[None]", seconds: float) -> Ended | None:
+        """Why `end` was called before the work was done or had its time, if it was: a silent exchange holds up nothing."""
         if self._ended is None:
             raise RuntimeError("it belongs to run")
         waiting: list[asyncio.Future[Any]] = [work, self._ended]
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             work.result()
-            return False
-        return self._ended.done()
+        return self._ended.result() if self._ended.done() else None
 
     async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]", checking: "asyncio.Task[None]") -> Ended:
         """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run.
@@ -211,7 +211,8 @@ class Monitor:
         if self._ended is None:
             raise RuntimeError("_feed belongs to run")
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(venue.run(), name=venue.name) for venue in venues]
-        tasks += [asyncio.create_task(self._tick(), name="tick"), asyncio.create_task(self._decide(), name="decide")]
+        tasks.append(asyncio.create_task(self._tick(), name="tick"))
+        deciding = asyncio.create_task(self._decide(), name="decide")
         if not checking.done():
             log.warning("key_check_takes_long", hint="watching begins; a key that is refused ends it")
             tasks.append(asyncio.create_task(_for_ever_after(checking), name="key-check"))
@@ -219,12 +220,13 @@ class Monitor:
         self.started.set()
         self._on_started()
         try:
-            await asyncio.wait([*tasks, sending, self._ended], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, deciding, sending, self._ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._turned_s = time.monotonic()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
+            results += await self._decided(deciding)
         bugs = [result for result in results if isinstance(result, Exception)]
         if sending.done():
             sending.result()
@@ -250,18 +252,22 @@ class Monitor:
             self._adapters[venue].request_tables(alias)
 
     async def _decide(self) -> None:
-        """Hands crossings to the desk in their order; those that came meanwhile go as one transaction."""
-        while True:
-            said = await self._crossings.get()
+        """Hands crossings to the desk in their order, up to an empty step; those that came meanwhile go as one transaction."""
+        ended = False
+        while not ended:
+            steps = [await self._crossings.get()]
             while not self._crossings.empty():
-                said += self._crossings.get_nowait()
-            await self.desk.handle(said)
+                steps.append(self._crossings.get_nowait())
+            ended = not all(steps)
+            await self.desk.handle([crossing for step in steps for crossing in step])
             self.server.wake()
 
-    async def _decide_all(self) -> None:
-        """What was crossed in the last moment."""
-        while not self._crossings.empty():
-            await self.desk.handle(self._crossings.get_nowait())
+    async def _decided(self, deciding: "asyncio.Task[None]") -> list[BaseException | None]:
+        """Lets it end by itself: an occurrence that is cut off on its way to the disk never comes again."""
+        self._crossings.put_nowait([])
+        await asyncio.wait([deciding], timeout=FLUSH_S)  # a disk that hangs must not hold up the end for ever
+        deciding.cancel()
+        return list(await asyncio.gather(deciding, return_exceptions=True))
 
     async def _tick(self) -> None:
         refusals = RefusalLog(self.readout.counters)
@@ -269,6 +275,7 @@ class Monitor:
             await asyncio.sleep(TICK_S)
             self.emit(TimePassed())
             refusals.look()
+            await self._bans.look()
             await self.desk.tick(self.clock.now_ms())
             if self.history is not None:
                 self.history.take(self.engine.table(), self.clock.now_ms())

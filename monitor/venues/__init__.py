@@ -22,6 +22,12 @@ class Venue(Protocol):
     def request_tables(self, alias: str) -> None:
         """The margin tables that the account is under are to be read again soon."""
 
+    def shut_out_until_ms(self) -> int:
+        """The end of a ban of our address by the venue, by our clock; 0 or past: there is none."""
+
+    def keep_out(self, until_ms: int) -> None:
+        """No request before, because a run before this one was shut out until then."""
+
     async def check_keys(self) -> Sequence[KeyFinding]:
         """What is wrong with the accounts' keys."""
 

@@ -52,6 +52,11 @@ class Budget:
             self._blocked_until_ms, self._blocked_by = until_ms, reason
         return news
 
+    @property
+    def banned_until_ms(self) -> int:
+        """The end of a ban, even if it is over; 0: none, or what is ordered is only a pause for the weight."""
+        return 0 if self._blocked_by is Fault.RATE_LIMIT else self._blocked_until_ms
+
     async def admit(self, weight: int, priority: Priority) -> None:
         """Returns when a call of this weight may be made, and charges it. Raises VenueError at once during an ordered pause."""
         while True:

@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger as Logger
 
 from monitor.model.events import Event
 from monitor.venues.adapter import Adapter
-from monitor.venues.base import AccountAccess, KeyFinding, VenueError
+from monitor.venues.base import AccountAccess, Fault, KeyFinding, VenueError
 from monitor.venues.binance import reference
 from monitor.venues.binance.account import SNAPSHOT_CALLS, AccountStream
 from monitor.venues.binance.budget import Budget, Priority
@@ -90,6 +90,12 @@ class BinanceVenue(Adapter[RestClient]):
         """A full snapshot of the account soon. Before `run` has started nothing is needed: it begins with one."""
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
+
+    def shut_out_until_ms(self) -> int:
+        return self._budget.banned_until_ms
+
+    def keep_out(self, until_ms: int) -> None:
+        self._budget.block(Fault.BANNED, until_ms)
 
     def request_tables(self, alias: str) -> None:
         """The account's brackets soon; the first run reads them in any case."""

@@ -67,6 +67,11 @@ class Budget:
         self._shut_out_until_ms[spot] = max(until_ms, self._shut_out_until_ms[spot])
         return news
 
+    @property
+    def shut_out_until_ms(self) -> int:
+        """The end of what the firewall of the futures' host ordered, even if it is over; 0: nothing."""
+        return self._shut_out_until_ms[False]
+
     def pause(self, scope: Scope, who: str, headers: Mapping[str, str], offset_ms: int) -> int:
         """Until the reset that the headers name, else for one window. Returns its end, our clock, ms."""
         now_ms = self._now_ms()

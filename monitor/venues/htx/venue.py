@@ -22,6 +22,7 @@ from monitor.venues.htx.rows import VENUE
 from monitor.venues.htx.settings import HtxSettings
 from monitor.venues.htx.settlements import Settlements
 from monitor.venues.htx.shared import Shared
+from monitor.venues.htx.signing import Scope
 from monitor.venues.htx.tables import Tables
 from monitor.venues.htx.wire import Topic, topic_name
 
@@ -45,6 +46,7 @@ class HtxVenue(Adapter[RestClient]):
     ) -> None:
         super().__init__(settings, accounts, emit, now_ms, log, shared_streams=("last_price", "index_price", "contract_info"))
         self._settings = settings
+        self._budget = Budget(settings, now_ms)
         self._last, self._index, self._notices = self._shared_streams
         self._running: dict[str, AccountStream] = {}
         self._tables: Tables
@@ -112,6 +114,12 @@ class HtxVenue(Adapter[RestClient]):
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
 
+    def shut_out_until_ms(self) -> int:
+        return self._budget.shut_out_until_ms
+
+    def keep_out(self, until_ms: int) -> None:
+        self._budget.shut_out(Scope.PRIVATE, until_ms)
+
     def request_tables(self, alias: str) -> None:
         """The public tables soon, which are every account's; the first run reads them in any case."""
         if alias in self._running:
@@ -120,8 +128,7 @@ class HtxVenue(Adapter[RestClient]):
     # -------------------------------------------------------------- parts
 
     def _rest(self, http: aiohttp.ClientSession) -> RestClient:
-        budget = Budget(self._settings, self._now_ms)
-        return RestClient(http, self._settings, budget, self._clock, self.counters, self._now_ms, self._log, self._degraded)
+        return RestClient(http, self._settings, self._budget, self._clock, self.counters, self._now_ms, self._log, self._degraded)
 
     async def _check_key(self, rest: RestClient, access: AccountAccess) -> list[KeyFinding]:
         return await check_key(rest, access)

@@ -1,0 +1,65 @@
+"""How a run begins and ends: nothing that was crossed is lost on the way, and a ban outlives a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest_e2e import Receiver, config_for, running, until
+
+from monitor.app import Ended, Monitor
+from monitor.model.events import VenueCall
+from monitor.sim.exchange import SimExchange
+
+
+@pytest.mark.parametrize("why", Ended)
+async def test_whoever_ends_it_while_keys_are_checked_gets_what_he_asked_for(receiver: Receiver, why: Ended) -> None:
+    """A reload in that moment must begin a new run, not end the daemon."""
+    async with SimExchange("calm", 7) as exchange:
+        exchange.fault("delay_rest", path="apiRestrictions", delay_ms=8000)
+        monitor = Monitor(config_for(exchange, receiver))
+        run = asyncio.create_task(monitor.run())
+        await until(lambda: hasattr(monitor, "server") and monitor.server.port > 0, "the page is up")
+        monitor.end(why)
+        async with asyncio.timeout(6):
+            assert await run is why
+
+
+@pytest.mark.parametrize("why", Ended)
+async def test_occurrences_on_their_way_to_the_disk_are_not_cut_off(receiver: Receiver, tmp_path: Path, why: Ended) -> None:
+    """They never come again: a liquidation order in the last moment before the end must be told after it."""
+    file, calls = tmp_path / "state.db", 3000
+    async with SimExchange("calm", 7) as exchange:
+        monitor = Monitor(config_for(exchange, receiver, file, alerts={"channels": []}))
+        run = asyncio.create_task(monitor.run())
+        await monitor.started.wait()
+        for number in range(calls):
+            monitor.emit(VenueCall("binance_usdm", "main", "liquidation", ("BTCUSDT",), f"order {number}", number))
+        await asyncio.sleep(0.02)  # the first of them are being committed
+        monitor.end(why)
+        assert await run is why
+    with sqlite3.connect(file) as store:
+        assert store.execute("select count(*) from incidents").fetchone() == (calls,)
+    store.close()
+
+
+async def test_a_ban_outlives_a_restart(receiver: Receiver, tmp_path: Path) -> None:
+    """Each request during a ban makes it longer, also those of a program that has forgotten it."""
+    file = tmp_path / "state.db"
+    venues: dict[str, Any] = {"binance_usdm": {"reconcile_s": 0.5}}
+    async with SimExchange("calm", 7, htx_accounts=()) as exchange:
+        config = config_for(exchange, receiver, file, venues=venues)
+        message = f"Way too many requests; IP(127.0.0.1) banned until {exchange.now_ms() + 600_000}."
+        async with running(config, exchange) as monitor:
+            await until(lambda: not monitor.readout.missing(), "ready")
+            exchange.fault("reject_rest", count=1, path="/fapi/v3/account", status=418, code=-1003, msg=message)
+            await until(lambda: monitor.readout.counters()["binance_usdm"].rest.get("-1003", 0) > 0, "banned")
+            await asyncio.sleep(1.5)  # a tick
+        async with running(config, exchange) as monitor:
+            await asyncio.sleep(2)
+            asked = monitor.readout.counters()["binance_usdm"].rest
+            assert not set(asked) - {"banned"}, "no request, only refusals of our own"
+            assert any(incident.key.rule == "stale" for incident in monitor.readout.incidents()) or monitor.readout.missing()
