@@ -26,6 +26,7 @@ from monitor.metrics import Metrics
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
+from monitor.rate_memory import RateKeeper
 from monitor.readout import Readout
 from monitor.refusals import RefusalLog
 from monitor.status_line import status_line
@@ -101,6 +102,7 @@ class Monitor:
         self.dead_man: DeadMan
         self.engine: Engine
         self._bans: Bans
+        self._rates: RateKeeper
 
     def end(self, why: Ended = Ended.STOPPED) -> None:
         if self._ended is not None and not self._ended.done():
@@ -149,6 +151,7 @@ class Monitor:
             venues = venues_of(config, self.emit, clock)
             self._adapters = {venue.name: venue for venue in venues}
             self._bans = Bans(venues, store, clock.now_ms)
+            self._rates = RateKeeper(self.engine, store, list(self._adapters), clock.now_ms())
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
@@ -185,6 +188,7 @@ class Monitor:
         checking = asyncio.create_task(self._check_keys(venues), name="key-check")
         try:
             why = await self._ended_before(checking, KEY_CHECK_S) or await self._feed(venues, sending, checking)
+            await self._rates.keep(self.clock.now_ms())
             await self.desk.flush(FLUSH_S if why is Ended.STOPPED else RELOAD_FLUSH_S)
             return why
         finally:
@@ -276,6 +280,7 @@ class Monitor:
             self.emit(TimePassed())
             refusals.look()
             await self._bans.look()
+            await self._rates.look(self.clock.now_ms())
             await self.desk.tick(self.clock.now_ms())
             if self.history is not None:
                 self.history.take(self.engine.table(), self.clock.now_ms())

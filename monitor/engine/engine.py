@@ -7,7 +7,7 @@ import numpy as np
 
 from monitor.engine.guarantee import GuaranteeScheme
 from monitor.engine.joint import JointScheme
-from monitor.engine.market import NEVER
+from monitor.engine.market import NEVER, RateMemory
 from monitor.engine.scheme import AccountSetup, Scheme, ended
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import AssetRate, Event, TimePassed
@@ -100,6 +100,15 @@ class Engine:
     def rates(self) -> dict[str, list[AssetRate]]:
         """The last collateral rates by venue."""
         return {name: list(scheme.market.last_rates.values()) for name, scheme in self._schemes.items()}
+
+    def rate_memories(self) -> dict[str, RateMemory]:
+        """Where the collateral rates were in the last hour, by venue, for a run after this one."""
+        return {name: scheme.market.rate_memory() for name, scheme in self._schemes.items()}
+
+    def recall_rates(self, venue: str, memory: RateMemory, now_ms: int) -> None:
+        """Before the first step."""
+        if (scheme := self._schemes.get(venue)) is not None:
+            scheme.market.recall_rates(memory, now_ms)
 
     def trusted(self) -> dict[tuple[str, str], str]:
         """Why an account is not trusted, by (venue, alias); "" where it is."""

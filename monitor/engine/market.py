@@ -1,7 +1,9 @@
 """One venue's market as the engine sees it: prices and collateral rates with their ages, contracts, assets."""
 
 from collections import deque
+from collections.abc import Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,6 +49,13 @@ class Assets(Columns):
     ask: FloatColumn
     event_ms: IntColumn
     seen_ms: IntColumn
+
+
+class RateMemory(NamedTuple):
+    """Collateral rates of an hour: samples of (taken_ms, index by position in `assets`; None or NaN: not known), oldest first."""
+
+    assets: tuple[str, ...]
+    samples: list[tuple[int, list[float | None]]]
 
 
 class Market:
@@ -170,6 +179,20 @@ class Market:
         self.window.sample(now_ms)
         return changed
 
+    def rate_memory(self) -> RateMemory:
+        """Where the collateral rates were in the last hour."""
+        return RateMemory(tuple(self.asset_names), self.window.samples())
+
+    def recall_rates(self, memory: RateMemory, now_ms: int) -> None:
+        """Goes on from what a run before this one remembered: else each restart would call a rate calm that has just moved."""
+        rows = [self.asset_row(name) for name in memory.assets]
+        samples = []
+        for taken_ms, rates in memory.samples:
+            sample = np.full(len(self.assets), np.nan)
+            sample[rows[: len(rates)]] = [np.nan if rate is None else rate for rate in rates]
+            samples.append((taken_ms, sample))
+        self.window.resume(samples, now_ms)
+
     def newest_price_ms(self) -> int:
         return int(self.symbols.seen_ms.max())
 
@@ -198,6 +221,14 @@ class RateWindow:
         self._samples.append((now_ms, self._assets.index.copy()))
         while len(self._samples) > 1 and now_ms - self._samples[1][0] >= self.WINDOW_MS:
             self._samples.popleft()
+
+    def samples(self) -> list[tuple[int, list[float | None]]]:
+        """(taken_ms, index per asset row), oldest first: what a run after this one begins from."""
+        return [(taken_ms, sample.tolist()) for taken_ms, sample in self._samples]
+
+    def resume(self, samples: Sequence[tuple[int, FloatColumn]], now_ms: int) -> None:
+        """Samples of a run before, oldest first, columns as the rows are now; those out of the window are left away."""
+        self._samples.extend(one for one in samples if 0 <= now_ms - one[0] < self.WINDOW_MS)
 
     def move(self) -> FloatColumn:
         """index / index an hour ago (or at the start) − 1, per asset row; NaN where there is no reference."""

@@ -46,6 +46,29 @@ async def test_occurrences_on_their_way_to_the_disk_are_not_cut_off(receiver: Re
     store.close()
 
 
+async def test_a_rate_that_moved_is_not_calm_after_a_restart(receiver: Receiver, tmp_path: Path) -> None:
+    """What it moved from an hour ago is known only to those who were there: the store remembers it."""
+    file = tmp_path / "state.db"
+    async with SimExchange("calm", 7, htx_accounts=()) as exchange:
+        rules = {"collateral_rate": {"share_min": 0}}
+        config = config_for(exchange, receiver, file, rules=rules)
+
+        def told(monitor: Monitor) -> list[str]:
+            return [one.key.subject for one in monitor.readout.incidents() if one.key.rule == "collateral_rate"]
+
+        async with running(config, exchange) as monitor:
+            await until(lambda: not monitor.readout.missing(), "ready")
+            btc = next(rate.index for rate in monitor.readout.rates()["binance_usdm"] if rate.asset == "BTC")
+            exchange.rate("BTC", round(btc * 0.9, 2))
+            await until(lambda: told(monitor) == ["BTC"], "told")
+        receiver.webhook.clear()
+        async with running(config, exchange) as monitor:
+            await until(lambda: not monitor.readout.missing(), "ready again")
+            await asyncio.sleep(3)
+            assert told(monitor) == ["BTC"]
+        assert not [alert for alert in receiver.webhook if alert["reason"] == "resolved"], "nothing is calm again"
+
+
 async def test_a_ban_outlives_a_restart(receiver: Receiver, tmp_path: Path) -> None:
     """Each request during a ban makes it longer, also those of a program that has forgotten it."""
     file = tmp_path / "state.db"
