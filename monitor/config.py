@@ -39,7 +39,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ, *, over: Mapping[s
     try:
         raw, mode = read_small_file(path, SIZE_MAX)
     except (OSError, ValueError) as exc:
-        hint = "config/example.yaml shows every key; README has one in ten lines" if isinstance(exc, FileNotFoundError) else ""
+        hint = (
+            "`margin-monitor init` writes one; config/example.yaml shows every key" if isinstance(exc, FileNotFoundError) else ""
+        )
         raise ConfigErrors([ConfigError(file, 0, 0, "", f"cannot be read: {reason(exc)}", hint)]) from None
     inline_refused = None
     if problem := exposed(mode):

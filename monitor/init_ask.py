@@ -1,5 +1,6 @@
 """The questions of `margin-monitor init`. What was given by an option is not asked."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,15 +21,22 @@ VENUES = {"1": "binance_usdm", "2": "htx_coin_futures"}
 
 def account(name: str, venue: str, api_key: Path | None, api_secret: Path | None) -> Account:
     """One account; each part is asked for where it is empty."""
-    venue = venue or VENUES[_asked("Exchange: 1 Binance USDⓈ-M futures, 2 HTX coin-margined delivery", "1", list(VENUES))]
+    if not venue:
+        answer = _asked("Exchange: 1 Binance USDⓈ-M futures, 2 HTX coin-margined delivery", "1", [*VENUES, *VENUES.values()])
+        venue = VENUES.get(answer, answer)
     name = name or _asked("Your own name for the account", "main", check=lambda text: re.fullmatch(ALIAS, text) is not None)
     what = "not shown; or the path of a file that holds it"
     return Account(
         name,
         venue,
-        api_key or _secret(f"API key, read-only ({what})"),
-        api_secret or _secret(f"API secret ({what})"),
+        api_key or _secret(f"API key, read-only ({what})", optional=_in_environment(name, "API_KEY")),
+        api_secret or _secret(f"API secret ({what})", optional=_in_environment(name, "API_SECRET")),
     )
+
+
+def _in_environment(name: str, which: str) -> bool:
+    """Whether it is found where it is looked for when the configuration does not name a place."""
+    return bool(os.environ.get(f"MARGIN_MONITOR_{name.upper().replace('-', '_')}_{which}"))
 
 
 def channels() -> list[Channel]:
@@ -40,7 +48,7 @@ def channels() -> list[Channel]:
         ("pagerduty", PagerDutySettings, "PagerDuty: integration key, Events API v2 (not shown, Enter: no PagerDuty)"),
     ):
         key = SECRET_KEYS[kind]
-        secret = _secret(question, check=_accepts(settings, key))
+        secret = _secret(question, check=_accepts(settings, key), optional=True)
         if secret is not None:
             found.append(Channel(kind, kind, key, secret, {"chat_id": _chat()} if kind == "telegram" else {}))
     return found
@@ -59,11 +67,11 @@ def _asked(question: str, default: str, among: list[str] | None = None, check: C
         typer.echo("  that cannot be" + (f"; one of {', '.join(among)}" if among else ""))
 
 
-def _secret(question: str, check: Callable[[str], str] = lambda _: "") -> Path | Secret | None:
-    """A secret, the file that holds it, or None where nothing was said."""
+def _secret(question: str, check: Callable[[str], str] = lambda _: "", *, optional: bool = False) -> Path | Secret | None:
+    """A secret, the file that holds it, or None where nothing was said and nothing need be."""
     while True:
         answer: str = typer.prompt(question, default="", hide_input=True, show_default=False).strip()
-        if not answer:
+        if not answer and optional:
             return None
         if answer.startswith(("/", "~/", "./")):
             file = Path(answer).expanduser()
@@ -72,6 +80,7 @@ def _secret(question: str, check: Callable[[str], str] = lambda _: "") -> Path |
             problem = "there is no such file"
         else:
             problem = check(answer) if answer.isascii() and answer.isprintable() else "not one line of plain text"
+            problem = problem or ("" if answer else "it is needed; Ctrl-C ends this and writes nothing")
             if not problem:
                 return Secret(answer)
         typer.echo(f"  {problem}")  # never the answer itself

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 from urllib.parse import quote
 
 import orjson
+import stamina
 import structlog
 
 from monitor.model.secret import HIDDEN, Secret
@@ -128,6 +129,7 @@ def configure(level: Level = "info", form: Format = "auto", stream: IO[str] | No
 
     stream: standard error if None. form "auto": console on a terminal, else one JSON object a line.
     """
+    stamina.instrumentation.set_on_retry_hooks(())  # how a call ended is told by who made it
     stream = sys.stderr if stream is None else stream
     console = form == "console" or (form == "auto" and stream.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]

@@ -120,7 +120,7 @@ class Daemon:
         except urllib.error.HTTPError as exc:
             with exc:
                 if exc.code != besides:
-                    _refused(exc)
+                    _refused(exc, token_given=self._token is not None)
                 answer = exc.read(ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as exc:
             reason = getattr(exc, "reason", exc)
@@ -131,7 +131,9 @@ class Daemon:
         return _object(answer, self._url)
 
 
-def _refused(exc: urllib.error.HTTPError) -> NoReturn:
+def _refused(exc: urllib.error.HTTPError, *, token_given: bool) -> NoReturn:
+    if exc.code == http.client.UNAUTHORIZED and token_given:
+        raise RemoteError("the daemon refuses this token", "it wants the one in the file that its web.token names")
     if exc.code == http.client.UNAUTHORIZED:
         raise RemoteError("the daemon wants its token", "--token-file FILE, the file that web.token names")
     try:

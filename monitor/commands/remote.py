@@ -1,6 +1,8 @@
 """Commands that ask the running daemon over its HTTP API."""
 
 import contextlib
+import getpass
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,19 @@ if TYPE_CHECKING:
 
 Url = Annotated[str, typer.Option(help="where the daemon listens")]
 TokenFile = Annotated[Path | None, typer.Option(help="file with the daemon's web.token, if it has one")]
-Author = Annotated[str, typer.Option(envvar=["MARGIN_MONITOR_AUTHOR", "USER"], help="who you are; shown to the others")]
+
+
+def _login() -> str:
+    """Under cron or in a container there may be neither a variable nor an entry for the user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+Author = Annotated[
+    str, typer.Option(envvar=["MARGIN_MONITOR_AUTHOR", "USER"], default_factory=_login, help="who you are; shown to the others")
+]
 Note = Annotated[str, typer.Option(help="why")]
 DAEMON = "http://127.0.0.1:9877"
 ROWS = 200  # pools in a table for people; --json has all

@@ -41,7 +41,9 @@ def demo(
 @app.command(rich_help_panel=TRY)
 def sim(
     host: Annotated[str, typer.Option(help="address to listen on; it is for loopback")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one; the first line printed names it")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65534, help="HTX has the next one; 0: free ones; the first line printed names them")
+    ] = 0,
     scenario: Annotated[str, typer.Option(help="calm, crash, depeg or slow_bleed")] = "calm",
     seed: Annotated[int, typer.Option(help="the same seed gives the same market")] = 7,
     seconds: Annotated[float | None, typer.Option(min=0, help="end by itself after so many seconds")] = None,
@@ -57,7 +59,8 @@ def sim(
     except ValueError as exc:
         raise fail(USAGE, str(exc)) from None
     with explained():
-        run_async(serve(port, scenario, seed, seconds, host=host, symbols=symbols, tick_seconds=tick_seconds))
+        htx_port = port and port + 1
+        run_async(serve(port, scenario, seed, seconds, host=host, symbols=symbols, tick_seconds=tick_seconds, htx_port=htx_port))
 
 
 @app.command(rich_help_panel=TRY)

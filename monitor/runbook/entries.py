@@ -94,12 +94,17 @@ ENTRIES: tuple[Entry, ...] = (
         anchor="venue_call",
         group="account",
         title="The venue itself raised the alarm",
-        means="Binance sent a margin call, or an order of the venue's own (liquidation, auto-deleveraging) was seen.",
+        means=(
+            "Binance sent a margin call, an order of the venue's own (liquidation, auto-deleveraging) was seen, or the venue "
+            "refuses the account's key (`key_refused`)."
+        ),
         sure="It is the venue's own word. A margin call says only that the ratio is too high; an order says that it has begun.",
         now=(
             "A margin call: act as for `health`, now.",
             "A liquidation or auto-deleveraging order: look at the positions on the venue's page; some may be gone or smaller.",
             "Take away orders and hedges that belonged to what is gone: they are bets of their own now.",
+            "`key_refused`: the account is not watched until the key is good. Look on the venue's page whether it was deleted or "
+            "bound to another address; put the new one into its file and reload. It is tried again once a minute.",
         ),
         look=("The message names the symbols. What was paid is in the venue's income history (insurance clear, commission).",),
         quiet="It is told once and does not repeat.",

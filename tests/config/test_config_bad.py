@@ -116,7 +116,7 @@ def test_a_small_file_that_unfolds_into_a_billion_values_is_refused(tmp_path: Pa
 
 def test_a_file_that_is_not_there_says_where_one_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "absent.yaml"
-    hint = "config/example.yaml shows every key; README has one in ten lines"
+    hint = "`margin-monitor init` writes one; config/example.yaml shows every key"
     assert [str(error) for error in _errors(path, {})] == [f"{path}: cannot be read: No such file or directory. Hint: {hint}"]
 
 
