@@ -293,21 +293,22 @@ ENTRIES: tuple[Entry, ...] = (
         anchor="MarginPoolLevelHigh",
         also=("MarginPoolLevelCritical",),
         group="trust",
-        title="A pool stands at a high level by another rule than health",
+        title="A pool stands at a high level, though health is above the limit",
         means=(
-            "Prometheus sees the pool's level, which is the worst of all its rules, while health is still clear of its own "
-            "limits."
+            "Prometheus sees the pool's level, which is the worst of all its rules, while health itself is above its limit. Health "
+            "that has just risen above it keeps its level until it is 4 % clear."
         ),
         sure="It is what the status page shows.",
         now=("Open the page: the open incidents name the rule. Go on with the entry of that rule.",),
     ),
     Entry(
         anchor="MarginPoolVanished",
+        also=("MarginPoolVanishedCritical",),
         group="trust",
         title="A pool in trouble is no longer shown",
         means=(
-            "A pool that stood at a warning or worse has no figures any more. Its position may be closed or liquidated, or "
-            "the monitor no longer sees it."
+            "A pool that stood at a warning or worse, or was unknown, has no figures any more. Its position may be closed or "
+            "liquidated, or the monitor no longer sees it."
         ),
         sure="That it vanished is certain, the reason is not. Missing data resolve nothing.",
         now=(
@@ -486,9 +487,9 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     Entry(
         anchor="MarginHeartbeatWithheld",
-        also=("MarginHeartbeatLate",),
+        also=("MarginHeartbeatLate", "MarginHeartbeatNeverArrived"),
         group="monitor",
-        title="The sign of life is held back or late",
+        title="The sign of life is held back, late, or has never arrived",
         means=(
             "The outgoing heartbeat is sent only while data are fresh, the loop turns and messages get out. One of these does "
             "not hold, or the service does not answer."
@@ -497,7 +498,11 @@ ENTRIES: tuple[Entry, ...] = (
             "Certain; the label `reason` names it: `stream_down`, `data_too_old`, `loop_slow`, `outbox_stuck`, "
             "`channels_broken`, `store_at_risk`."
         ),
-        now=("Go on with the entry of that reason: `stale`, `MarginLoopLag`, `MarginOutboxStuck`, `channel`, `store`.",),
+        now=(
+            "Go on with the entry of that reason: `stale`, `MarginLoopLag`, `MarginOutboxStuck`, `channel`, `store`.",
+            "No reason holds: `result` of `margin_heartbeats_total` says how the calls fail. Compare `heartbeat.url` with the address that "
+            "the service shows.",
+        ),
         quiet="In Alertmanager; and pause the check at the heartbeat service.",
     ),
     Entry(
