@@ -3,6 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import ThresholdsConfig
 from grafana_foundation_sdk.models.dashboard import Threshold, ThresholdsMode, ValueMap, ValueMapping, ValueMappingResult
 
+from monitor.deadman import LAG_S_MAX, WAIT_S_MAX
 from monitor.model.alerts import Level
 from monitor.rules import RuleBook
 from monitor.rules.base import LadderRule
@@ -48,6 +49,8 @@ GOOD = COLOURS[Level.OK]
 BAD = COLOURS[Level.CRITICAL]
 NONE_IS_GOOD = steps((None, GOOD), (1.0, BAD))
 ONE_IS_GOOD = steps((None, BAD), (1.0, GOOD))
+WAIT = steps((None, GOOD), (WAIT_S_MAX, COLOURS[Level.HIGH]), (300.0, BAD))  # MarginOutboxStuck, MarginOutboxStuckCritical
+LAG = steps((None, GOOD), (LAG_S_MAX / 2, BAD))  # MarginLoopLag: half of what withholds the heartbeat
 
 
 def words(named: dict[str, tuple[str, str]]) -> list[ValueMapping]:

@@ -5,15 +5,20 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, Dynamic
 
 from grafana import ladder
 from grafana.ladder import LEVEL_WORDS, LEVELS
-from grafana.panels import OVERVIEW_UID, POOL_UID, ROW_TO_POOL, TO_POOL, Layout, chart, figure, links, rows, timeline
+from grafana.panels import KEPT, OVERVIEW_UID, POOL_UID, ROW_TO_POOL, TO_POOL, Layout, chart, figure, links, rows, timeline
 from grafana.variables import CHOSEN, OF_VENUE, variables
-from monitor.model.alerts import Level
 
-WORST = 20  # series in a chart of all pools
+WORST = 20  # series in a chart of all pools, accounts or streams
+ROWS = 100  # of a table: those with the worst health, and as many unknown ones
 HEALTH_SHOWN_MAX = 5  # a pool with next to no position would flatten all others
 POOL = "{{venue}} {{account}} {{pool}}"
 JOB = 'job="margin-monitor"'
 FIRING = 'ALERTS{alertstate="firing",alertname=~"Margin.+"}'
+TROUBLE = FIRING.replace("}", ',severity!="info"}')
+SHOWN = (
+    f"and on (venue, account, pool) (bottomk({ROWS}, margin_pool_health{{{CHOSEN}}}) "
+    f"or bottomk({ROWS}, margin_pool_level{{{CHOSEN}}} == -1))"
+)
 COLOURED = DynamicConfigValue("custom.cellOptions", {"type": "color-background"})
 
 
@@ -29,7 +34,7 @@ def overview() -> Dashboard:
         .refresh("10s")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .variables(variables(one_pool=False))
-        .links(links(POOL_UID, "One pool in depth"))
+        .links(links(f"{POOL_UID}?{KEPT}", "One pool in depth", chosen=False))
     )
     layout = Layout(dashboard)
     _now(layout)
@@ -90,9 +95,9 @@ def _now(layout: Layout) -> None:
         (
             figure(
                 "Alerts firing",
-                "Of the rules in deploy/prometheus.",
+                "Of the rules in deploy/prometheus, those of severity info left out.",
                 "none",
-                f"count({FIRING}) or vector(0)",
+                f"count({TROUBLE}) or vector(0)",
                 colours=ladder.NONE_IS_GOOD,
             ),
             3,
@@ -103,7 +108,7 @@ def _now(layout: Layout) -> None:
                 "0 s: everything has been delivered.",
                 "s",
                 "max(margin_outbox_oldest_age_seconds)",
-                colours=ladder.steps((None, ladder.GOOD), (60.0, ladder.BAD)),
+                colours=ladder.WAIT,
             ),
             3,
         ),
@@ -143,22 +148,22 @@ def _pools(layout: Layout) -> None:
         (
             rows(
                 "Pools, worst first",
-                "Click a pool for its own dashboard.",
+                f"The {ROWS} with the worst health, and the unknown ones. Click a pool for its own dashboard.",
                 [
-                    ("health ↓", f"bottomk(100, margin_pool_health{{{CHOSEN}}})", "none", [
+                    ("health ↓", _of_shown("margin_pool_health"), "none", [
                         DynamicConfigValue("decimals", 3),
                         DynamicConfigValue("thresholds", ladder.HEALTH.build()),
                         COLOURED,
                     ]),
-                    ("ratio ↑", f"topk(100, margin_pool_margin_ratio{{{CHOSEN}}})", "percentunit", []),
-                    ("level", f"margin_pool_level{{{CHOSEN}}}", "none", [
+                    ("ratio ↑", _of_shown("margin_pool_margin_ratio"), "percentunit", []),
+                    ("level", _of_shown("margin_pool_level"), "none", [
                         DynamicConfigValue("mappings", LEVEL_WORDS),
                         COLOURED,
                     ]),
-                    ("liquidated by", f"pool:margin_position_liquidation_distance_ratio:min{{{CHOSEN}}}", "percentunit", []),
-                    ("equity", f"margin_pool_equity_usd{{{CHOSEN}}}", "currencyUSD", []),
-                    ("liquidated at", f"margin_pool_maintenance_margin_usd{{{CHOSEN}}}", "currencyUSD", []),
-                    ("age", f"margin_pool_data_age_seconds{{{CHOSEN}}}", "s", []),
+                    ("liquidated by", _of_shown("pool:margin_position_liquidation_distance_ratio:min"), "percentunit", []),
+                    ("equity", _of_shown("margin_pool_equity_usd"), "currencyUSD", []),
+                    ("liquidated at", _of_shown("margin_pool_maintenance_margin_usd"), "currencyUSD", []),
+                    ("age", _of_shown("margin_pool_data_age_seconds"), "s", []),
                 ],
                 by=("venue", "account", "pool"),
                 sort="health ↓",
@@ -224,13 +229,18 @@ def _pools(layout: Layout) -> None:
         (
             chart(
                 "Equity by account",
-                "All pools of an account.",
+                f"All pools of an account; the {WORST} largest.",
                 "currencyUSD",
-                (f"sum by (venue, account) (margin_pool_equity_usd{{{CHOSEN}}})", "{{venue}} {{account}}"),
+                (f"topk({WORST}, sum by (venue, account) (margin_pool_equity_usd{{{CHOSEN}}}))", "{{venue}} {{account}}"),
             ),
             8,
         ),
     )
+
+
+def _of_shown(metric: str) -> str:
+    """A column of the table: every one is of the same pools, or a row would have holes that read as unknown."""
+    return f"{metric}{{{CHOSEN}}} {SHOWN}"
 
 
 def _collateral(layout: Layout) -> None:
@@ -286,8 +296,11 @@ def _streams(layout: Layout) -> None:
         (
             timeline(
                 "Streams up",
-                "Whether data flow. An empty account: the stream serves all of them.",
-                (f"margin_stream_up{{{OF_VENUE}}}", stream),
+                f"Whether data flow. Those without an account serve all; of the others {WORST}, those that are down first.",
+                (
+                    f'margin_stream_up{{{OF_VENUE},account=""}} or bottomk({WORST}, margin_stream_up{{{OF_VENUE},account!=""}})',
+                    stream,
+                ),
                 mappings=ladder.UP_WORDS,
                 colours=ladder.ONE_IS_GOOD,
             ),
@@ -296,9 +309,14 @@ def _streams(layout: Layout) -> None:
         (
             chart(
                 "Since the last event",
-                "By the clocks of Prometheus and of the daemon. Streams of accounts speak when something happens there.",
+                "By the clocks of Prometheus and of the daemon. Streams of accounts speak when something happens there; "
+                f"of them the {WORST} longest silent.",
                 "s",
-                (f"time() - margin_stream_last_event_timestamp_seconds{{{OF_VENUE}}}", stream),
+                (
+                    f'time() - (margin_stream_last_event_timestamp_seconds{{{OF_VENUE},account=""}} '
+                    f'or bottomk({WORST}, margin_stream_last_event_timestamp_seconds{{{OF_VENUE},account!=""}}))',
+                    stream,
+                ),
                 low=0,
             ),
             12,
@@ -369,8 +387,8 @@ def _delivery(layout: Layout) -> None:
         (
             rows(
                 "Firing now",
-                "By the rules of Prometheus, not by the daemon's own.",
-                [("state", FIRING, "none", [])],
+                f"By the rules of Prometheus, not by the daemon's own; at most {ROWS}.",
+                [("state", f"topk({ROWS}, {FIRING})", "none", [])],
                 by=("alertname", "severity", "venue", "account", "pool"),
             ),
             8,
@@ -400,10 +418,10 @@ def _delivery(layout: Layout) -> None:
         (
             chart(
                 "Oldest message that waits",
-                "Beyond 60 s the rule MarginOutboxStuck fires.",
+                "The bands are the limits of the rules MarginOutboxStuck and MarginOutboxStuckCritical.",
                 "s",
                 ("margin_outbox_oldest_age_seconds", "{{instance}}"),
-                bands=ladder.steps((None, ladder.GOOD), (60.0, ladder.COLOURS[Level.HIGH]), (300.0, ladder.BAD)),
+                bands=ladder.WAIT,
                 low=0,
             ),
             6,
@@ -534,7 +552,7 @@ def _itself(layout: Layout) -> None:
                 "The worst of 15 s.",
                 "s",
                 ("margin_loop_lag_seconds", "{{instance}}"),
-                bands=ladder.steps((None, ladder.GOOD), (1.0, ladder.BAD)),
+                bands=ladder.LAG,
                 low=0,
             ),
             8,

@@ -37,12 +37,13 @@ Tile = tuple["Builder[Panel]", int]  # (panel, width)
 
 POOL_UID = "margin-monitor-pool"
 OVERVIEW_UID = "margin-monitor-overview"
+KEPT = "var-datasource=${datasource}&var-page=${page:percentencode}"  # what both dashboards have, whichever pools are chosen
 TO_POOL = (
-    f"/d/{POOL_UID}?${{__url_time_range}}&var-datasource=${{datasource}}&var-venue=${{__field.labels.venue}}"
+    f"/d/{POOL_UID}?${{__url_time_range}}&{KEPT}&var-venue=${{__field.labels.venue}}"
     "&var-account=${__field.labels.account}&var-pool=${__field.labels.pool}"
 )
 ROW_TO_POOL = (
-    f"/d/{POOL_UID}?${{__url_time_range}}&var-datasource=${{datasource}}&var-venue=${{__data.fields.venue}}"
+    f"/d/{POOL_UID}?${{__url_time_range}}&{KEPT}&var-venue=${{__data.fields.venue}}"
     "&var-account=${__data.fields.account}&var-pool=${__data.fields.pool}"
 )
 
@@ -237,9 +238,9 @@ class Layout:
         return self._id
 
 
-def links(to: str, title: str) -> "list[Builder[Link]]":
-    """To the other dashboard, with what is chosen, and to the status page."""
+def links(to: str, title: str, *, chosen: bool) -> "list[Builder[Link]]":
+    """To the other dashboard and to the status page. chosen: with all variables; not to one that cannot show `All`."""
     return [
-        DashboardLink(title).type(DashboardLinkType.LINK).url(f"/d/{to}").icon("dashboard").include_vars(True).keep_time(True),
+        DashboardLink(title).type(DashboardLinkType.LINK).url(f"/d/{to}").icon("dashboard").include_vars(chosen).keep_time(True),
         DashboardLink("Status page").type(DashboardLinkType.LINK).url("${page}").icon("external link").target_blank(True),
     ]

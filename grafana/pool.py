@@ -23,7 +23,7 @@ def pool() -> Dashboard:
         .refresh("10s")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .variables(variables(one_pool=True))
-        .links(links(OVERVIEW_UID, "All pools"))
+        .links(links(OVERVIEW_UID, "All pools", chosen=True))
     )
     layout = Layout(dashboard)
     _now(layout)

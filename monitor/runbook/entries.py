@@ -295,8 +295,8 @@ ENTRIES: tuple[Entry, ...] = (
         group="trust",
         title="A pool stands at a high level, though health is above the limit",
         means=(
-            "Prometheus sees the pool's level, which is the worst of all its rules, while health itself is above its limit. Health "
-            "that has just risen above it keeps its level until it is 4 % clear."
+            "Prometheus sees the pool's level, which is the worst of all its rules, while health itself is above its limit. "
+            "Health that has just risen above it keeps its level until it is 4 % clear."
         ),
         sure="It is what the status page shows.",
         now=("Open the page: the open incidents name the rule. Go on with the entry of that rule.",),
@@ -500,8 +500,8 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         now=(
             "Go on with the entry of that reason: `stale`, `MarginLoopLag`, `MarginOutboxStuck`, `channel`, `store`.",
-            "No reason holds: `result` of `margin_heartbeats_total` says how the calls fail. Compare `heartbeat.url` with the address that "
-            "the service shows.",
+            "No reason holds: `result` of `margin_heartbeats_total` says how the calls fail. Compare `heartbeat.url` with the "
+            "address that the service shows.",
         ),
         quiet="In Alertmanager; and pause the check at the heartbeat service.",
     ),

@@ -48,6 +48,13 @@ class Stage:
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 
+    def query_range(self, expr: str) -> list[dict[str, Any]]:
+        """The matrix of the last 20 s, as a chart asks for it. AssertionError with the reason if Prometheus refuses it."""
+        answer = get(f"{self.prometheus}/api/v1/query_range", query=expr, start=self.at_s - 20, end=self.at_s, step=1)
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
     def label_values(self, metric: str, label: str) -> list[str]:
         """As Grafana asks for `label_values(metric, label)`."""
         start, end = self.at_s - 300, self.at_s + 300

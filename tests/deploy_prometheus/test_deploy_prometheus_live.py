@@ -79,17 +79,26 @@ def test_the_scrape_is_clean(stage: Stage) -> None:
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS)
 def test_every_query_returns_data(stage: Stage, dashboard: str) -> None:
+    """Asked for the moment, and those of charts for a range as well, with more than one point of a line."""
     failures = []
-    queries = [(p["title"], t["expr"]) for p in DASHBOARDS[dashboard]["panels"] for t in p.get("targets", [])]
-    assert len(queries) > 20
-    for title, expr in queries:
+    targets = [(panel["title"], target) for panel in DASHBOARDS[dashboard]["panels"] for target in panel.get("targets", [])]
+    assert len(targets) > 20
+    assert sum(target["range"] for _, target in targets) > 10
+    for title, target in targets:
         for chosen in CHOSEN[dashboard]:
-            if any(metric in expr and chosen["venue"] not in (".*", venue) for metric, venue in BY_VENUE.items()):
+            if any(metric in target["expr"] and chosen["venue"] not in (".*", venue) for metric, venue in BY_VENUE.items()):
                 continue
-            finite = [row for row in stage.query(asked(dashboard, expr, chosen)) if math.isfinite(float(row["value"][1]))]
-            if not finite:
+            expr = asked(dashboard, target["expr"], chosen)
+            if not any(math.isfinite(float(row["value"][1])) for row in stage.query(expr)):
                 failures.append(f"{title} {chosen}: {expr}")
+            if target["range"] and max(map(points, stage.query_range(expr)), default=0) < 2:
+                failures.append(f"{title} {chosen}, as a chart: {expr}")
     assert not failures, "\n".join(failures)
+
+
+def points(line: dict[str, Any]) -> int:
+    """How many of its values can be drawn."""
+    return sum(math.isfinite(float(value)) for _, value in line["values"])
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS)

@@ -101,7 +101,9 @@ def test_the_ladder_is_that_of_the_product() -> None:
     for word, level in (("Critical", Level.CRITICAL), ("High", Level.HIGH)):
         of_level, of_health = limits(f"MarginPoolLevel{word}")
         assert of_level == level
-        assert of_health == ladder[word.lower()], "where the alert of health begins: any other limit leaves levels without an alert"
+        assert of_health == ladder[word.lower()], (
+            "where the alert of health begins: any other limit leaves levels without an alert"
+        )
 
 
 @pytest.mark.parametrize(

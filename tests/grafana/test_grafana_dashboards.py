@@ -15,6 +15,7 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import FOLDER, dashboards, text
+from monitor.model.alerts import Level
 from monitor.rules import RuleBook
 from monitor.rules.base import LadderRule
 
@@ -108,31 +109,86 @@ def limits(panel: dict[str, Any]) -> list[float]:
     return values[1:]
 
 
-@pytest.mark.parametrize(
-    ("name", "metric", "rule"),
-    [
-        ("overview.json", "margin_pool_health", BOOK.health),
-        ("overview.json", "margin_pool_margin_ratio", BOOK.margin_ratio),
-        ("overview.json", "margin_pool_data_age_seconds", BOOK.stale),
-        ("overview.json", "margin_reconcile_relative_difference", BOOK.reconcile),
-        ("pool.json", "margin_pool_health", BOOK.health),
-        ("pool.json", "margin_pool_margin_ratio", BOOK.margin_ratio),
-        ("pool.json", "margin_pool_guarantee_asset_ratio", BOOK.guarantee_asset_ratio),
-        ("pool.json", "margin_pool_data_age_seconds", BOOK.stale),
-        ("pool.json", "margin_reconcile_relative_difference", BOOK.reconcile),
-    ],
-    ids=lambda value: value.name if isinstance(value, LadderRule) else value,
-)
-def test_bands_are_the_ladder_of_the_product(name: str, metric: str, rule: LadderRule) -> None:
+LADDERS: dict[str, LadderRule] = {
+    "margin_pool_health": BOOK.health,
+    "margin_pool_margin_ratio": BOOK.margin_ratio,
+    "margin_pool_guarantee_asset_ratio": BOOK.guarantee_asset_ratio,
+    "margin_pool_data_age_seconds": BOOK.stale,
+    "margin_reconcile_relative_difference": BOOK.reconcile,
+}
+ALERTS_OF = {
+    "margin_outbox_oldest_age_seconds": ("MarginOutboxStuck", "MarginOutboxStuckCritical"),
+    "margin_loop_lag_seconds": ("MarginLoopLag",),
+}
+COUNTED_OR_YES_NO = {
+    "ALERTS",
+    "up",
+    "margin_stream_up",
+    "margin_channel_broken",
+    "margin_heartbeat_withheld",
+    "margin_config_last_reload_successful",
+}
+
+
+def alert_limit(alert: str) -> float:
+    """What the rule of Prometheus compares with."""
+    groups = yaml.safe_load((GRAFANA.parent / "deploy/prometheus/rules/margin-monitor.rules.yml").read_text())["groups"]
+    expr = next(rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert)
+    return float(re.fullmatch(r"\w+ > ([\d.]+)", expr)[1])  # type: ignore[index]
+
+
+def limits_due(expr: str) -> list[float]:
+    """Where the colours of a figure have to change. KeyError: a figure whose limits nobody compares."""
+    metric = re.findall(r"\b(?:margin_\w+|ALERTS|up)\b", expr)[0]
+    if metric in COUNTED_OR_YES_NO or expr.startswith("count("):
+        return [1.0]
+    if metric == "margin_pool_level":
+        return [float(level) for level in Level if level >= Level.OK]
+    if metric in ALERTS_OF:
+        return [alert_limit(alert) for alert in ALERTS_OF[metric]]
+    return sorted(limit for _, limit in LADDERS[metric].ladder)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_colour_changes_where_the_product_says(name: str) -> None:
     """tests/deploy_prometheus compares the same ladders with the alert rules."""
-    found = [p for p in panels(name) if p["type"] in ("timeseries", "stat") and metric in p["targets"][0]["expr"]]
-    charts = [panel for panel in found if panel["type"] == "timeseries"]
-    assert charts
-    for panel in found:
-        assert limits(panel) == sorted(limit for _, limit in rule.ladder), panel["title"]
+    coloured = [panel for panel in panels(name) if "thresholds" in panel["fieldConfig"]["defaults"]]
+    assert len(coloured) > 8
+    for panel in coloured:
+        for target in panel["targets"]:
+            assert limits(panel) == limits_due(target["expr"]), panel["title"]
+    charts = [panel for panel in coloured if panel["type"] == "timeseries"]
+    shown = "".join(panel["targets"][0]["expr"] for panel in charts)
+    of_one_venue = {"margin_pool_guarantee_asset_ratio"} if name == "overview.json" else set()
+    assert {metric for metric in LADDERS if metric not in shown} == of_one_venue
     for panel in charts:
         assert panel["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"]["mode"] == "area"
         assert panel["fieldConfig"]["defaults"]["custom"]["spanNulls"] is False, "what is unknown is a gap"
+
+
+PER_POOL_OR_STREAM = re.compile(r"\b(?:margin_(?:pool|stream)_\w+|margin_reconcile_\w+|pool:\w+:min|ALERTS)\b")
+BOUNDED = re.compile(r"^(?:1000 \* )?(?:min|max|sum|count)\(|^sum by \((?:level|venue, stream, reason)\)")
+
+
+def test_ten_thousand_accounts_fit_on_the_overview() -> None:
+    """A query by pool, account or stream asks for a bounded number of them."""
+    asked = [(panel["title"], target["expr"]) for panel in panels("overview.json") for target in panel["targets"]]
+    growing = [(title, expr) for title, expr in asked if PER_POOL_OR_STREAM.search(expr) and not BOUNDED.search(expr)]
+    assert len(growing) > 15
+    for title, expr in growing:
+        of_venues = re.sub(r'margin_stream_\w+\{[^}]*account=""\}', "", expr)  # shared streams: two or three of each venue
+        # A series outside of what is cut to the worst would bring all of them, unless `and` keeps to those that were cut out.
+        outside = re.sub(r"(?:top|bottom)k\(\d+, (?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", "", of_venues)
+        kept = re.fullmatch(r"(.+?) and on \(venue, account, pool\) \( or \)", outside)
+        assert kept or not PER_POOL_OR_STREAM.search(outside), f"{title}: {expr}"
+
+
+def test_all_columns_of_a_table_are_of_the_same_pools() -> None:
+    table = next(panel for panel in panels("overview.json") if panel["title"] == "Pools, worst first")
+    cuts = {target["expr"].partition("} and on ")[2] for target in table["targets"]}
+    assert len(cuts) == 1
+    (cut,) = cuts
+    assert re.findall(r"(\w+)\(100, (\w+)", cut) == [("bottomk", "margin_pool_health"), ("bottomk", "margin_pool_level")]
 
 
 def test_worse_is_never_green() -> None:
@@ -153,13 +209,51 @@ def test_variables_that_are_used_are_there(name: str) -> None:
 
 
 def test_dashboards_lead_to_each_other_and_to_the_status_page() -> None:
-    uids = {name: committed(name)["uid"] for name in NAMES}
     for name, other in (("overview.json", "pool.json"), ("pool.json", "overview.json")):
-        urls = [link["url"] for link in committed(name)["links"]]
-        assert urls == [f"/d/{uids[other]}", "${page}"]
-    to_pool = re.findall(r'"/d/([\w-]+)\?[^"]*var-pool=', (FOLDER / "overview.json").read_text())
-    assert set(to_pool) == {uids["pool.json"]}
-    assert len(to_pool) >= 3
+        (to, page) = committed(name)["links"]
+        assert to["url"].partition("?")[0] == f"/d/{committed(other)['uid']}"
+        assert page["url"] == "${page}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_link_carries_all_to_a_dashboard_of_one(name: str) -> None:
+    board = committed(name)
+    may_be_all = {v["name"] for v in board["templating"]["list"] if v.get("includeAll")}
+    singles = {committed(n)["uid"] for n in NAMES if not any(v.get("includeAll") for v in committed(n)["templating"]["list"])}
+    assert singles == {committed("pool.json")["uid"]}
+    urls = [link["url"] for link in board["links"] if link["includeVars"] and may_be_all]
+    assert not [url for url in urls if any(f"/d/{uid}" in url for uid in singles)], "would open with the value $__all"
+    given = [link["url"] for link in board["links"] if not link["includeVars"]]
+    for url in given:
+        assert not {f"${{{variable}}}" for variable in may_be_all} & set(re.findall(r"\$\{\w+\}", url))
+
+
+def data_links(panel: dict[str, Any]) -> list[str]:
+    """Of a chart's lines or a table's rows."""
+    links = panel["fieldConfig"]["defaults"].get("links", [])
+    for override in panel["fieldConfig"]["overrides"]:
+        links = [*links, *(link for p in override["properties"] if p["id"] == "links" for link in p["value"])]
+    return [link["url"] for link in links]
+
+
+def test_a_line_and_a_row_open_their_own_pool() -> None:
+    target = committed("pool.json")
+    there = {variable["name"] for variable in target["templating"]["list"]}
+    found = [(panel, url) for panel in panels("overview.json") for url in data_links(panel)]
+    assert {panel["type"] for panel, _ in found} == {"timeseries", "table"}
+    for panel, url in found:
+        place, _, query = url.partition("?")
+        assert place == f"/d/{target['uid']}"
+        time_range, *pairs = query.split("&")
+        assert time_range == "${__url_time_range}"
+        values = dict(pair.split("=", 1) for pair in pairs)
+        assert values.keys() == {f"var-{name}" for name in there}, "each variable of the other dashboard, and no other"
+        source = "__data.fields" if panel["type"] == "table" else "__field.labels"
+        for label in ("venue", "account", "pool"):
+            assert values[f"var-{label}"] == f"${{{source}.{label}}}", "the line's or the row's own"
+            if panel["type"] == "table":
+                kept = panel["transformations"][1]["options"]["include"]["names"]
+                assert label in kept, "a field that was left out has no value"
 
 
 def test_provisioning_fits() -> None:
