@@ -37,7 +37,8 @@ class Stage:
     alertmanager: str
     at_s: float = 0.0
     exposition: str = ""
-    paged: list[dict[str, Any]] = field(default_factory=list)  # what Alertmanager delivered
+    paged: list[dict[str, Any]] = field(default_factory=list)  # what Alertmanager delivered to wake somebody
+    mailed: list[dict[str, Any]] = field(default_factory=list)  # what it delivered to be read in the morning
     hooked: list[dict[str, Any]] = field(default_factory=list)  # what the daemon delivered itself
     active: list[dict[str, Any]] = field(default_factory=list)  # alerts that Alertmanager knows of
 
@@ -99,7 +100,9 @@ def _configs(folder: Path, ports: dict[str, int]) -> tuple[Path, Path]:
     """The project's own files; only addresses and intervals differ. (Alertmanager's, Prometheus's)."""
     receiver = f"http://127.0.0.1:{ports['receiver']}"
     alertmanager = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text().replace("http://127.0.0.1:5001", receiver)
-    alertmanager = alertmanager.replace("group_wait: 5s", "group_wait: 1s").replace("group_interval: 15s", "group_interval: 1s")
+    for wait in ("group_wait: 5s", "group_interval: 15s", "group_interval: 30s"):
+        assert wait in alertmanager
+        alertmanager = alertmanager.replace(wait, f"{wait.split(':')[0]}: 1s")
     prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     prometheus["global"] |= {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL}
     prometheus["rule_files"] = [str(RULES)]
@@ -133,6 +136,16 @@ async def _play(stage: Stage, ports: dict[str, int]) -> None:
             stage.at_s = time.time() - 0.5
             stage.exposition = await asyncio.to_thread(get, f"{monitor.server.url}metrics")
             stage.active = await asyncio.to_thread(get, f"{stage.alertmanager}/api/v2/alerts")
+            await _fall_silent(stage, exchange)
+
+
+async def _fall_silent(stage: Stage, exchange: SimExchange) -> None:
+    """After all else: no price comes any more, by stream or by REST; then they come again."""
+    exchange.fault("reject_rest", count=1_000_000, path="premiumIndex")
+    exchange.fault("silence_stream")
+    await _until(lambda: delivered(stage.mailed, "MarginDataStale", account="usdm", status="firing"), "old data are told", 40)
+    exchange.fault("clear")
+    await _until(lambda: delivered(stage.mailed, "MarginDataStale", account="usdm", status="resolved"), "and their end", 20)
 
 
 def told(alerts: list[dict[str, Any]], **wanted: str) -> bool:
@@ -140,9 +153,15 @@ def told(alerts: list[dict[str, Any]], **wanted: str) -> bool:
     return any(wanted.items() <= alert.items() for alert in alerts)
 
 
+def delivered(alerts: list[dict[str, Any]], *names: str, status: str = "", **labels: str) -> list[dict[str, Any]]:
+    """Those of these names. status: `firing` or `resolved`, or either."""
+    named = [alert for alert in alerts if alert["labels"]["alertname"] in names and labels.items() <= alert["labels"].items()]
+    return [alert for alert in named if status in ("", alert["status"])]
+
+
 def paged(stage: Stage, *names: str, **labels: str) -> list[dict[str, Any]]:
-    """What Alertmanager delivered of these alerts."""
-    return [a for a in stage.paged if a["labels"]["alertname"] in names and labels.items() <= a["labels"].items()]
+    """What Alertmanager delivered of these alerts to wake somebody."""
+    return delivered(stage.paged, *names, **labels)
 
 
 def _config(exchange: SimExchange, ports: dict[str, int]) -> Config:
@@ -195,7 +214,7 @@ async def _receiver(stage: Stage, port: int) -> AsyncIterator[None]:
 
     app = web.Application()
     app.router.add_post("/page", keeps(stage.paged))
-    app.router.add_post("/tell", keeps([]))
+    app.router.add_post("/tell", keeps(stage.mailed))
     app.router.add_post("/hook", keeps(stage.hooked))
     app.router.add_get("/beat", beat)
     runner = web.AppRunner(app)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_kit import RULES, rules, run
-from prometheus_scene import LADDER, Stage, paged, performed, told
+from prometheus_scene import LADDER, Stage, delivered, paged, performed, told
 
 GRAFANA = Path(__file__).parents[2] / "grafana"
 DASHBOARDS: dict[str, dict[str, Any]] = {
@@ -64,6 +64,16 @@ def test_the_daemons_own_channel_reaches_alertmanager(stage: Stage) -> None:
     assert alert["generatorURL"].startswith("http://127.0.0.1:")
     assert not paged(stage, "MarginHealth", account="usdm"), "its route leaves it out"
     assert told(stage.hooked, account="usdm", rule="health"), "the other channel has it"
+
+
+def test_old_data_are_told_and_so_is_their_end(stage: Stage) -> None:
+    alerts = delivered(stage.mailed, "MarginDataStale", account="usdm")
+    first, last = alerts[0], alerts[-1]
+    assert (first["status"], last["status"]) == ("firing", "resolved")
+    assert first["labels"]["severity"] == "high"
+    age_s = float(re.search(r"figures are ([\d.]+)s old", first["annotations"]["summary"])[1])  # type: ignore[index]
+    assert 15 <= age_s < 20, "found as soon as the limit is passed"
+    assert first["annotations"]["runbook_url"].endswith("/runbook#stale")
 
 
 def test_only_the_worst_rung_is_told(stage: Stage) -> None:
