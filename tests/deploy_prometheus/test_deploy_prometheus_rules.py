@@ -122,6 +122,24 @@ def test_limits_are_those_of_the_product(alert: str, limit: float, why: str) -> 
     assert limits(alert) == [limit], why
 
 
+def test_a_dead_daemon_is_told_before_its_pools_are_missed() -> None:
+    """Or each of its pools would call somebody before the inhibition of Alertmanager has its source."""
+    seconds = {
+        name: in_seconds(ALERTS[name]["for"])
+        for name in ("MarginMonitorDown", "MarginPoolVanished", "MarginPoolVanishedCritical")
+    }
+    down = seconds.pop("MarginMonitorDown")
+    evaluation = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["global"]["evaluation_interval"]
+    assert all(down + 2 * in_seconds(evaluation) <= missed for missed in seconds.values())
+    kept = in_seconds(ALERTS["MarginPoolUnknown"]["keep_firing_for"])
+    assert kept > seconds["MarginPoolVanishedCritical"], "between the two nothing is resolved"
+
+
+def in_seconds(duration: str) -> int:
+    """Of `90s` or `2m`."""
+    return int(duration[:-1]) * {"s": 1, "m": 60}[duration[-1]]
+
+
 def test_amtool_accepts_the_configuration() -> None:
     assert "SUCCESS" in run("amtool", "check-config", DEPLOY / "alertmanager" / "alertmanager.yml")
 
