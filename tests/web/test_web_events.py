@@ -18,7 +18,7 @@ from web.view_in_memory import NOW_MS, MemoryView, a_pool, a_position, an_incide
 
 from monitor.model.figures import PoolKey
 from monitor.model.streams import StreamStatus
-from monitor.web.events import INCIDENTS_MAX, STREAMS_MAX
+from monitor.web.around import INCIDENTS_MAX, MISSING_MAX, STREAMS_MAX
 from monitor.web.server import Server
 
 MAIN = PoolKey("binance", "main", "USD")
@@ -92,7 +92,8 @@ async def test_first_everything_then_what_changed(serve: Serve, client: aiohttp.
         assert (changed["order"], changed["levels"]) == (["binance/other/USD", "binance/main/USD"], {"critical": 1, "ok": 1})
 
         view.incident_rows = []
-        assert (await ticks.until(lambda tick: "incidents" in tick))["incidents"] == []
+        gone = await ticks.until(lambda tick: "incident_order" in tick)
+        assert (gone["incident_order"], gone["incidents_total"], "incidents" in gone) == ([], 0, False)
 
 
 @pytest.mark.parametrize(
