@@ -7,7 +7,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from monitor.alerts.message import gravity
 from monitor.model.alerts import Level
 from monitor.remote import alert_lines
 from monitor.terminal import STYLES, number, printable
@@ -25,7 +24,7 @@ def alarming(answer: Answer) -> bool:
     answer: of `/api/v1/status`, with all pools or with a window of them and the levels of all.
     """
     words = {*answer.get("levels", ()), *(one["level"] for one in (*answer["pools"], *answer["incidents"]))}
-    return bool(answer["missing"]) or any(gravity(_level(word)) >= Level.CRITICAL for word in words)
+    return bool(answer["missing"]) or any(_level(word).gravity >= Level.CRITICAL for word in words)
 
 
 def show(answer: Answer, console: Console) -> None:
@@ -90,7 +89,7 @@ def note_lines(answer: Answer) -> list[str]:
     lines += [f"channel {one['name']} takes no messages: {one['broken']}" for one in answer["channels"] if one["broken"]]
     if not answer["config"]["good"]:
         lines.append("the last reload was refused: the configuration before it is in force")
-    more = len(lines) - NOTES_MAX
+    more = len(lines) - NOTES_MAX + answer["missing_total"] - len(answer["missing"])
     return [printable(line) for line in (*lines[:NOTES_MAX], *([f"and {more} more"] if more > 0 else []))]
 
 
@@ -101,11 +100,10 @@ def _more(answer: Answer, shown: int) -> str:
 
 def _head(answer: Answer) -> str:
     count = answer["total"]
-    streams, channels = answer["streams"], answer["channels"]
-    waiting = sum(one["pending"] for one in channels)
+    waiting = sum(one["pending"] for one in answer["channels"])
     return (
         f"margin-monitor {answer['version']}  {count:,} pool{'' if count == 1 else 's'}  "
-        f"streams {sum(one['up'] for one in streams)}/{len(streams)}  incidents {len(answer['incidents'])}"
+        f"streams {answer['streams_up']}/{answer['streams_total']}  incidents {answer['incidents_total']}"
         + (f"  messages waiting {waiting}" if waiting else "")
     )
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from monitor.model.alerts import Level
+from monitor.model.alerts import Level, gravities
 from monitor.model.figures import PoolTable
 
 
 def status_line(table: PoolTable, troubles: Iterable[str] = ()) -> str:
-    """ "3 pools, worst: critical (main USD health 1.18); stream_down". UNKNOWN is as bad as critical; then the health counts."""
+    """ "3 pools, worst: critical (main USD health 1.18); stream_down". By gravity; then the health counts."""
     count = len(table.keys)
     parts = [f"{count} pool{'' if count == 1 else 's'}" + (f", worst: {_worst(table)}" if count else "")]
     parts += troubles
@@ -17,8 +17,7 @@ def status_line(table: PoolTable, troubles: Iterable[str] = ()) -> str:
 
 
 def _worst(table: PoolTable) -> str:
-    gravity = np.where(table.level == Level.UNKNOWN, Level.CRITICAL, table.level)
-    row = int(np.lexsort((table.health, -gravity))[0])  # NaN sorts last
+    row = int(np.lexsort((table.health, -gravities(table.level)))[0])  # NaN sorts last
     key, health = table.keys[row], float(table.health[row])
     figure = f" health {health:.2f}" if np.isfinite(health) else ""
     return f"{Level(int(table.level[row])).word} ({key.account} {key.pool}{figure})"

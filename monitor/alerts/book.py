@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from msgspec import Struct, field, structs
 
 from monitor.alerts.decide import worst_value
-from monitor.alerts.message import IncidentRecord, Message, gravity
+from monitor.alerts.message import IncidentRecord, Message
 from monitor.alerts.outbox import Outbox, OutboxStore
 from monitor.model.alerts import IncidentKey, Level
 from monitor.model.figures import PoolFigures, PoolKey
@@ -78,7 +78,7 @@ class Book:
 
 def by_gravity(record: IncidentRecord) -> tuple[int, int, str]:
     """Worst first, then oldest first."""
-    return -gravity(record.incident.level), record.incident.opened_ms, record.id
+    return -record.incident.level.gravity, record.incident.opened_ms, record.id
 
 
 def heard(record: IncidentRecord, channels: tuple[str, ...], level: Level) -> IncidentRecord:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, structs
 
-from monitor.alerts.message import Reason, gravity
+from monitor.alerts.message import Reason
 from monitor.model.alerts import Acknowledgement, Incident, Level, Silence, Transition, Worse
 
 BREAKS_SILENCE = Level.EMERGENCY  # and above: nobody sleeps through a liquidation because of a silence
@@ -25,7 +25,7 @@ class RepeatPolicy(Struct, frozen=True):
 
     def due(self, incident: Incident, now_ms: int, *, silenced: bool = False) -> bool:
         """silenced: a silence that is in force matches it."""
-        interval_ms = self.every_ms.get(gravity(incident.level))
+        interval_ms = self.every_ms.get(incident.level.gravity)
         if interval_ms is None or incident.closed_ms is not None:
             return False
         if (silenced and can_wait(Reason.REPEAT_DUE, incident.level)) or in_force(incident.acknowledged, now_ms):
@@ -56,7 +56,7 @@ def why_notify(incident: Incident | None, level: Level, policy: RepeatPolicy) ->
 
 def can_wait(reason: Reason, level: Level) -> bool:
     """Whether a silence may hold back a message of this reason: bad news below an emergency. An end disturbs nobody's sleep."""
-    return reason is not Reason.RESOLVED and gravity(level) < BREAKS_SILENCE
+    return reason is not Reason.RESOLVED and level.gravity < BREAKS_SILENCE
 
 
 def owed(incident: Incident) -> Reason | None:

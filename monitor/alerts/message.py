@@ -22,11 +22,6 @@ class Reason(StrEnum):
     RESOLVED = "resolved"
 
 
-def gravity(level: Level) -> Level:
-    """The level that a level is handled as. Nobody knows how bad UNKNOWN is, so it is as urgent as critical."""
-    return Level.CRITICAL if level is Level.UNKNOWN else level
-
-
 class Message(Struct, frozen=True, kw_only=True):
     """One state of one incident, to be told. Receivers merge by the id: it is the same in every attempt and on every channel."""
 
@@ -47,13 +42,13 @@ class Message(Struct, frozen=True, kw_only=True):
     def urgency(self) -> Level:
         """How badly it wants to be delivered; good news can wait, unless it is all that is left of bad news never told."""
         good_news = self.reason in (Reason.RESOLVED, Reason.ACKNOWLEDGED)
-        own = Level.OK if good_news else gravity(self.incident.level)
+        own = Level.OK if good_news else self.incident.level.gravity
         return max(own, self.swallowed_worst)
 
     def swallowing(self, older: Message) -> Message:
         """This message in the place of an older one that was never delivered: nothing that it said gets lost."""
         news = older.reason is not Reason.ACKNOWLEDGED
-        worst = max(gravity(older.incident.level) if news else Level.OK, older.swallowed_worst)
+        worst = max(older.incident.level.gravity if news else Level.OK, older.swallowed_worst)
         return structs.replace(
             self,
             told_level=older.told_level,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monitor.alerts.message import gravity
 from monitor.alerts.settings import AlertSettings, RouteSettings, level_of
 from monitor.model.alerts import IncidentKey, Level
 
@@ -41,11 +40,11 @@ class Routes:
 
 
 def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
-    if gravity(level) < level_of(route.min_level):
+    if level.gravity < level_of(route.min_level):
         return False
     if key.rule in (CHANNEL_RULE, STORE_RULE) and not key.account:
         return True
     # A feed of the whole venue is every account's; and where the data have died, no other rule can speak any more.
     account = not route.accounts or not key.account or key.account in route.accounts
-    blind = key.rule == STALE_RULE and gravity(level) >= Level.CRITICAL
+    blind = key.rule == STALE_RULE and level.gravity >= Level.CRITICAL
     return account and (blind or not route.rules or key.rule in route.rules)

@@ -3,7 +3,9 @@
 from enum import IntEnum, StrEnum
 from typing import Literal
 
+import numpy as np
 from msgspec import Struct, field
+from numpy.typing import NDArray
 
 from monitor.model.figures import PoolFigures
 
@@ -23,6 +25,16 @@ class Level(IntEnum):
     @property
     def word(self) -> str:
         return self.name.lower()
+
+    @property
+    def gravity(self) -> "Level":
+        """The level that it is handled as. Nobody knows how bad UNKNOWN is, so it is as urgent as critical."""
+        return Level.CRITICAL if self is Level.UNKNOWN else self
+
+
+def gravities(levels: NDArray[np.int8]) -> NDArray[np.int8]:
+    """`Level.gravity` of a column."""
+    return np.where(levels == Level.UNKNOWN, np.int8(Level.UNKNOWN.gravity), levels)
 
 
 class Worse(StrEnum):

@@ -7,26 +7,21 @@ able to tell a quiet market from a dead monitor.
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 import structlog
 from aiohttp import hdrs, web
 
-from monitor.model.streams import StreamStatus
 from monitor.model.view import View
 from monitor.web.answers import problem
-from monitor.web.pools import PoolReader, Wanted, Window, pool_name
-from monitor.web.status import PoolSnapshot, channel_rows, incident_rows, json_object, level_word, stream_rows
+from monitor.web.around import Around, AroundReader
+from monitor.web.pools import PoolReader, Wanted, pool_name
+from monitor.web.status import PoolSnapshot, json_object
 
 log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "text/event-stream"
-STREAMS_MAX = 100  # per tick, those that are down first; /api/v1/status has all
-INCIDENTS_MAX = 200  # per tick, the worst; /api/v1/alerts has all
-MOVED_MAX = 20  # per tick, for a screen reader; the window shows what they became
 QUIET_S = 1.0  # between two ticks at most
 
 
@@ -40,8 +35,8 @@ class EventFeed:
     def __init__(
         self, view: View, pools: PoolReader, *, interval_s: float = 0.2, send_timeout_s: float = 10.0, clients_max: int = 32
     ) -> None:
-        self._view = view
         self._pools = pools
+        self._around = AroundReader(view, asyncio.get_running_loop().time)
         self._interval_s = interval_s
         self._send_timeout_s = send_timeout_s
         self._clients_max = clients_max
@@ -72,7 +67,7 @@ class EventFeed:
             return problem(503, "too many pages are open", "close some of them")
         self.clients += 1
         try:
-            return await self._serve(request, _Client(self._view, self._pools, wanted))
+            return await self._serve(request, _Client(self._pools, self._around, wanted))
         finally:
             self.clients -= 1
 
@@ -115,57 +110,35 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
 class _Client:
     """What one client was told last."""
 
-    def __init__(self, view: View, pools: PoolReader, wanted: Wanted) -> None:
-        self._view = view
+    def __init__(self, pools: PoolReader, around: AroundReader, wanted: Wanted) -> None:
         self._pools = pools
+        self._around = around
         self._wanted = wanted
         self._snapshot: PoolSnapshot | None = None
         self._shown: set[int] = set()
-        self._parts: dict[str, bytes] = {}
+        self._parts: dict[str, Any] = {}
+        self._told: Around | None = None
 
     async def tick(self) -> bytes:
         snapshot = self._pools.snapshot()
         window = self._pools.window(snapshot, self._wanted)
-        changed = None if self._snapshot is None else snapshot.changed_since(self._snapshot)
-        moved = [] if changed is None or self._snapshot is None else _moved(self._snapshot, snapshot)
-        told = set() if changed is None else self._shown - changed
+        changes = None if self._snapshot is None else self._pools.changes(snapshot, self._snapshot)
+        told = set() if changes is None else self._shown - changes.places
         self._snapshot, self._shown = snapshot, set(window.places)
-        rows = await self._pools.rows(snapshot, [place for place in window.places if place not in told])
-        parts = self._states(snapshot, window)
-        news = {name: text for name, text in parts.items() if self._parts.get(name) != text}
-        self._parts = parts
-        if moved:
-            news["moved"] = orjson.dumps(moved)
-        return json_object({"now_ms": b"%d" % snapshot.now_ms, "pools": orjson.dumps(rows), **news})
-
-    def _states(self, snapshot: PoolSnapshot, window: Window) -> dict[str, bytes]:
-        view = self._view
-        streams, incidents = view.streams(), view.incidents()
-        states: dict[str, Any] = {
+        around = self._around.read()
+        parts = {
             **window.summary(),
             "order": [pool_name(snapshot.keys[place]) for place in window.places],
-            "missing": view.missing(),
-            "streams": stream_rows(_down_first(streams)[:STREAMS_MAX]),
-            "streams_total": len(streams),
-            "streams_up": sum(stream.up for stream in streams),
-            "incidents": incident_rows(incidents[:INCIDENTS_MAX]),
-            "incidents_total": len(incidents),
-            "channels": channel_rows(view.channels()),
         }
-        return {name: orjson.dumps(state) for name, state in states.items()}
-
-
-def _moved(before: PoolSnapshot, now: PoolSnapshot) -> list[list[str]]:
-    """[pool, level before, level now] of those whose level is another one, the worst first."""
-    places = np.flatnonzero(before.level != now.level)
-    worst = places[np.argsort(-now.level[places], kind="stable")][:MOVED_MAX].tolist()
-    return [[pool_name(now.keys[i]), level_word(before.level[i]), level_word(now.level[i])] for i in worst]
+        news = {name: orjson.dumps(part) for name, part in parts.items() if self._parts.get(name) != part}
+        news |= around.news(self._told)
+        self._parts, self._told = parts, around
+        if changes is not None and changes.moved:
+            news["moved"] = orjson.dumps(changes.moved)
+        rows = await self._pools.rows(snapshot, [place for place in window.places if place not in told])
+        return json_object({"now_ms": b"%d" % snapshot.now_ms, "pools": orjson.dumps(rows), **news})
 
 
 def _abort(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-def _down_first(streams: Sequence[StreamStatus]) -> list[StreamStatus]:
-    return sorted(streams, key=lambda stream: (stream.up, stream.venue, stream.account, stream.stream))

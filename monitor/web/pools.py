@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from monitor.model.alerts import Level
+from monitor.model.alerts import Level, gravities
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.model.view import View
-from monitor.web.status import PoolSnapshot
+from monitor.web.status import PoolSnapshot, level_word
 
 ROWS_DEFAULT, ROWS_MAX = 50, 200
 WORDS_MAX = 8
 SNAPSHOT_S = 0.05  # so long pages share one, unless `renew` says that there are new figures
+MOVED_MAX = 20  # per tick, for a screen reader; the window shows what they became
 NEAREST_S = 0.9  # so long a liquidation price serves all pages; it takes 0.4 ms to work out
 NEAREST_PER_TURN = 5  # worked out between two turns of the event loop
 
-# How bad, for the order of the page: unknown stands above what is known to be only high. By level + 1.
-_RANK = np.array([4, 0, 1, 2, 3, 5, 6, 7])
 _WORDS = [level.word for level in sorted(Level)]  # by level + 1
+WORST_FIRST = sorted(Level, key=lambda level: (-level.gravity, level == Level.UNKNOWN))  # unknown stands just below critical
 
 
 class Wanted(Struct, frozen=True):
@@ -54,6 +54,13 @@ class Window(Struct, frozen=True):
         return {"total": self.total, "found": self.found, "levels": self.levels}
 
 
+class Changes(Struct, frozen=True):
+    """From one snapshot to the next: the places that differ, and `moved`: [pool, level before, level now], worst first."""
+
+    places: set[int]
+    moved: list[list[str]]
+
+
 class PoolReader:
     """Shared by all pages, so that the tenth costs hardly more than the first."""
 
@@ -63,6 +70,8 @@ class PoolReader:
         self._taken_s = -math.inf
         self._texts: tuple[list[PoolKey], list[str]] = ([], [])
         self._nearest: dict[PoolKey, tuple[float, dict[str, Any] | None]] = {}
+        self._windows: dict[Wanted, Window] = {}  # of the snapshot
+        self._changes: dict[int, tuple[PoolSnapshot, Changes | None]] = {}  # to the snapshot, by the id of the one before
 
     def renew(self) -> None:
         """There are new figures."""
@@ -72,25 +81,39 @@ class PoolReader:
         now_s = asyncio.get_running_loop().time()
         if self._snapshot is None or now_s - self._taken_s > SNAPSHOT_S:
             self._snapshot, self._taken_s = PoolSnapshot(self._view), now_s
+            self._windows.clear()
+            self._changes.clear()
         return self._snapshot
 
+    def changes(self, snapshot: PoolSnapshot, before: PoolSnapshot) -> Changes | None:
+        """snapshot: the last one; before: what the page was told. None: other pools, so that only the whole helps."""
+        known = self._changes.get(id(before))
+        if known is None:  # the snapshot is kept with it, so that no other gets its id
+            known = self._changes[id(before)] = before, _changes(snapshot, before)
+        return known[1]
+
     def window(self, snapshot: PoolSnapshot, wanted: Wanted) -> Window:
+        """snapshot: the last one."""
+        window = self._windows.get(wanted)
+        if window is None:
+            window = self._windows[wanted] = self._window(snapshot, wanted)
+        return window
+
+    def _window(self, snapshot: PoolSnapshot, wanted: Wanted) -> Window:
         level = snapshot.level
-        rank = _RANK[level + 1]
         matching = np.ones(len(level), np.bool_)
         for word in wanted.words:
             named = np.array([word in name for name in _WORDS])[level + 1]
             matching &= named | np.array([word in text for text in self._texts_of(snapshot.keys)], np.bool_)
         places = np.flatnonzero(matching)
         nearness = np.nan_to_num(snapshot.health[places], nan=np.inf)
-        order = places[np.lexsort((nearness, -rank[places]))]
+        order = places[np.lexsort((nearness, level[places] == Level.UNKNOWN, -gravities(level[places])))]
         counts = np.bincount(level + 1, minlength=len(_WORDS))
-        worst_first = sorted(range(len(_WORDS)), key=lambda i: -_RANK[i])
         return Window(
             order[wanted.start : wanted.start + wanted.rows].tolist(),
             len(places),
             len(level),
-            {_WORDS[i]: int(counts[i]) for i in worst_first if counts[i]},
+            {one.word: int(counts[one + 1]) for one in WORST_FIRST if counts[one + 1]},
         )
 
     async def nearest(self, keys: Sequence[PoolKey]) -> list[dict[str, Any] | None]:
@@ -120,6 +143,15 @@ class PoolReader:
         if self._texts[0] != keys:
             self._texts = keys, [pool_name(key).lower() for key in keys]
         return self._texts[1]
+
+
+def _changes(now: PoolSnapshot, before: PoolSnapshot) -> Changes | None:
+    places = now.changed_since(before)
+    if places is None:
+        return None
+    moved = np.flatnonzero(before.level != now.level)
+    worst = moved[np.argsort(-gravities(now.level[moved]), kind="stable")][:MOVED_MAX].tolist()
+    return Changes(places, [[pool_name(now.keys[i]), level_word(before.level[i]), level_word(now.level[i])] for i in worst])
 
 
 def pool_name(key: PoolKey) -> str:

@@ -13,6 +13,7 @@ from monitor.model.secret import Secret
 from monitor.model.series import History
 from monitor.model.view import Desk, View
 from monitor.web.answers import gathered, json_answer, packed, problem, takes_openmetrics
+from monitor.web.around import incident_parts, missing_parts, stream_parts
 from monitor.web.charts import ChartPath
 from monitor.web.desk import BODY_BYTES_MAX, DeskPaths
 from monitor.web.events import EventFeed
@@ -27,6 +28,7 @@ from monitor.web.status import (
     json_object,
     pool_detail,
     pool_key,
+    row_pieces,
     stream_rows,
 )
 
@@ -203,7 +205,6 @@ class Server:
         if "pool" in request.query:
             return await self._pool(request, request.query["pool"])
         view = self._view
-        some: dict[str, bytes] = {}
         if "rows" in request.query:
             try:
                 pools, some = await self._window(Wanted.of(request.query))
@@ -211,28 +212,31 @@ class Server:
                 return problem(400, "not a window of the pools", "?rows=50&from=0&q=words")
         else:
             pools = PoolSnapshot(view)
-            some["pools"] = json_array(await gathered(pools.pieces(), b","))
-        missing = view.missing()
+            some = {
+                "missing": orjson.dumps(view.missing()),
+                "incidents": orjson.dumps(incident_rows(view.incidents())),
+                "streams": json_array(await gathered(row_pieces(stream_rows, view.streams()), b",")),
+                "pools": json_array(await gathered(pools.pieces(), b",")),
+            }
         config_good, config_ms = view.config_reloaded()
         parts = {
             "version": orjson.dumps(self._settings.version),
             "now_ms": b"%d" % pools.now_ms,
-            "ready": orjson.dumps(not missing),
-            "missing": orjson.dumps(missing),
+            "ready": orjson.dumps(some["missing"] == b"[]"),
             "config": orjson.dumps({"good": config_good, "loaded_ms": config_ms}),
-            "incidents": orjson.dumps(incident_rows(view.incidents())),
             "channels": orjson.dumps(channel_rows(view.channels())),
-            "streams": orjson.dumps(stream_rows(view.streams())),
             **some,
         }
         return await packed(request, json_object(parts), JSON_UTF8)
 
     async def _window(self, wanted: Wanted) -> tuple[PoolSnapshot, dict[str, bytes]]:
-        """The worst of the pools, as pages see them."""
+        """The worst of the pools and of what is around them, as pages see them."""
+        view = self._view
         pools = self._pools.snapshot()
         window = self._pools.window(pools, wanted)
         rows = await self._pools.rows(pools, window.places)
-        return pools, {name: orjson.dumps(part) for name, part in {**window.summary(), "pools": rows}.items()}
+        around = {**missing_parts(view.missing()), **incident_parts(view), **stream_parts(view.streams())}
+        return pools, {name: orjson.dumps(part) for name, part in {**around, **window.summary(), "pools": rows}.items()}
 
     async def _pool(self, request: web.Request, text: str) -> web.Response:
         key = pool_key(text)

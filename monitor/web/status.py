@@ -5,8 +5,8 @@ Amounts are in the pool's `unit`, ratios are fractions, times are epoch millisec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +19,8 @@ from monitor.model.view import View
 
 JSON_UTF8 = "application/json; charset=utf-8"
 ROWS_PER_PIECE = 1000  # about 3 ms of work between two turns of the event loop
+
+T = TypeVar("T")
 
 _FIGURES = (
     "equity",
@@ -58,9 +60,8 @@ class PoolSnapshot:
         return rows
 
     def pieces(self) -> Iterator[bytes]:
-        """All pools as the elements of a JSON array in pieces, to be joined by commas."""
-        for start in range(0, len(self.keys), ROWS_PER_PIECE):
-            yield orjson.dumps(self.rows(range(start, min(start + ROWS_PER_PIECE, len(self.keys)))))[1:-1]
+        """All pools, as `row_pieces`."""
+        return row_pieces(self.rows, range(len(self.keys)))
 
     def rows(self, places: Sequence[int]) -> list[dict[str, Any]]:
         """Some of the pools, as the API shows them."""
@@ -87,6 +88,12 @@ def json_object(parts: dict[str, bytes]) -> bytes:
 
 def json_array(elements: bytes) -> bytes:
     return b"[" + elements + b"]"
+
+
+def row_pieces(rows_of: Callable[[Sequence[T]], list[dict[str, Any]]], things: Sequence[T]) -> Iterator[bytes]:
+    """Many rows as the elements of a JSON array in pieces, to be joined by commas."""
+    for start in range(0, len(things), ROWS_PER_PIECE):
+        yield orjson.dumps(rows_of(things[start : start + ROWS_PER_PIECE]))[1:-1]
 
 
 def level_word(level: int) -> str:

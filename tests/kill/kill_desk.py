@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from monitor.alerts.desk import AlertDesk
-from monitor.alerts.message import IncidentRecord, OutboxRow, gravity
+from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.model.alerts import IncidentKey, Level
 from monitor.store import Store
 
@@ -115,7 +115,7 @@ class DeskHistories(RuleBasedStateMachine):
         self.levels[key] = level
         if level is Level.UNKNOWN:
             assert self.incident(key) is not None, "missing data resolved something"
-        if level is Level.OK or (self.silenced(key) and gravity(level) < Level.EMERGENCY):
+        if level is Level.OK or (self.silenced(key) and level.gravity < Level.EMERGENCY):
             return
         told = Level.OK if before is None else before.notified_level
         if before is not None and before.acknowledged is not None:
@@ -211,7 +211,7 @@ class DeskHistories(RuleBasedStateMachine):
                 last = f"{incident.id}.{incident.messages}"
                 told = any(alert["id"] == last for body in self.bench.got for alert in body["alerts"])
                 assert told or any(message.id == last for message in self.queued(incident.key)), f"{last} is nowhere"
-            if self.silenced(incident.key) and gravity(incident.level) < Level.EMERGENCY:
+            if self.silenced(incident.key) and incident.level.gravity < Level.EMERGENCY:
                 continue
             assert incident.messages, "nobody was told"
             if incident.level is not Level.UNKNOWN:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from monitor.model.alerts import Level
+from monitor.web.pools import WORST_FIRST
 from monitor.web.server import STATIC
 
 BYTES_MAX = 120 * 1024
@@ -87,11 +88,11 @@ def test_scripts_and_document_agree(folder: Path, scripts: dict[str, str]) -> No
     assert imported | {"app.js"} == scripts.keys(), "no script is left over"
 
 
-def test_every_level_has_a_rank_and_a_look(folder: Path, scripts: dict[str, str]) -> None:
+def test_every_level_has_a_button_and_a_look(folder: Path) -> None:
     style = (folder / "app.css").read_text()
-    ranks = re.search(r"const RANK = \{(.*?)\}", scripts["words.js"])
-    assert ranks
-    assert set(re.findall(r"(\w+):", ranks[1])) == {level.word for level in Level}
+    tags = Tags((folder / "index.html").read_text()).tags
+    buttons = [attributes["data-level"] for tag, attributes in tags if tag == "button" and "data-level" in attributes]
+    assert buttons == [level.word for level in WORST_FIRST], "in the order of the list"
     for level in Level:
         assert f".level.{level.word}, " in style, level
     unknown = re.search(r"\.level\.unknown, [^{]*\{([^}]*)\}", style)

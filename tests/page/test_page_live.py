@@ -173,7 +173,7 @@ async def test_the_banner_within_six_seconds(
             await tab.until(shown, BANNER_S_MAX + 10)
             took_s = time.monotonic() - began
             assert took_s <= BANNER_S_MAX
-            assert "The figures below are that old" in await tab.value("document.getElementById('banner').textContent")
+            assert "The figures below are old" in await tab.value("document.getElementById('banner').textContent")
             if stop is signal.SIGSTOP:
                 process.send_signal(signal.SIGCONT)
                 await tab.until("document.getElementById('banner').hidden && !document.body.classList.contains('lost')", 20)

@@ -276,7 +276,7 @@ async def test_the_banner_when_the_monitor_is_gone(serve: Serve, open_page: Open
     assert tab.complaints == []
     await server.stop()
     await tab.until("!document.getElementById('banner').hidden && document.body.classList.contains('lost')", 7)
-    assert "Nothing has come from the monitor" in await tab.value("document.getElementById('banner').textContent")
+    assert "Nothing comes from the monitor" in await tab.value("document.getElementById('banner').textContent")
 
 
 async def test_what_is_not_ready_is_said(serve: Serve, open_page: OpenPage, view: MemoryView) -> None:

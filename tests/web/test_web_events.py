@@ -18,7 +18,7 @@ from web.view_in_memory import NOW_MS, MemoryView, a_pool, a_position, an_incide
 
 from monitor.model.figures import PoolKey
 from monitor.model.streams import StreamStatus
-from monitor.web.events import INCIDENTS_MAX, STREAMS_MAX
+from monitor.web.around import INCIDENTS_MAX, STREAMS_MAX
 from monitor.web.server import Server
 
 MAIN = PoolKey("binance", "main", "USD")
@@ -92,7 +92,8 @@ async def test_first_everything_then_what_changed(serve: Serve, client: aiohttp.
         assert (changed["order"], changed["levels"]) == (["binance/other/USD", "binance/main/USD"], {"critical": 1, "ok": 1})
 
         view.incident_rows = []
-        assert (await ticks.until(lambda tick: "incidents" in tick))["incidents"] == []
+        gone = await ticks.until(lambda tick: "incident_order" in tick)
+        assert (gone["incident_order"], gone["incidents_total"], "incidents" in gone) == ([], 0, False)
 
 
 @pytest.mark.parametrize(
@@ -266,23 +267,37 @@ async def test_the_nearest_liquidation_of_each_row(serve: Serve, client: aiohttp
 
 
 async def test_bytes_with_ten_thousand_pools(serve: Serve, client: aiohttp.ClientSession, record_property: Any) -> None:
-    """All of them move with every tick; a page is told of its window."""
+    """All pools and all streams of 10,000 accounts move with every tick, 100 incidents too; a page is told of its window."""
     view = MemoryView([a_pool(f"desk-{i:05d}", health=1.5 + i / 1000) for i in range(10_000)])
     view.table = view.pools()
+    view.stream_rows = [StreamStatus(venue="binance", account=f"desk-{i:05d}", stream="user") for i in range(10_000)]
     server = await serve(view, event_interval_s=0.02)
+
+    def move(n: int) -> None:
+        assert view.table is not None
+        view.table.equity[:] += 1.0
+        for stream in view.stream_rows:
+            stream.set_up(NOW_MS + 200 * n)
+        view.incident_rows = [an_incident(f"desk-{i:05d}", id=f"i{i}", value=1.18 - n / 1000) for i in range(100)]
+        server.wake()
+
+    move(0)
     async with client.get(server.url + "api/v1/events", read_bufsize=1 << 24) as answer:
-        sizes = []
-        while len(sizes) < 4:
-            line = await answer.content.readuntil(b"\n")
-            if line.startswith(b"data: "):
-                sizes.append(len(line))
-                view.table.equity[:] += 1.0
-                server.wake()
-    assert sizes[0] < 30_000, "the first"
+        sizes: list[int] = []
+        times = 0
+        async with asyncio.timeout(30):
+            while times < 2:
+                line = await answer.content.readuntil(b"\n")
+                if line.startswith(b"data: "):
+                    sizes.append(len(line))
+                    times += b"stream_times_ms" in line
+                    move(len(sizes))
+    assert sizes[0] < 75_000, "the first"
+    assert len(sizes) >= 3
     assert max(sizes[1:]) < 25_000, "all rows of the window changed"
     record_property("first_bytes", sizes[0])
     record_property("tick_bytes", max(sizes[1:]))
-    print(f"\n10,000 pools: first event {sizes[0]} bytes, then {sizes[1:]}")
+    print(f"\n10,000 pools and streams, 100 incidents: first event {sizes[0]} bytes, then at most {max(sizes[1:])}")
 
 
 async def test_head_does_not_hang(serve: Serve, client: aiohttp.ClientSession, view: MemoryView) -> None:

@@ -29,7 +29,7 @@ from monitor.alerts.channels.body import alert_body, iso
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
 from monitor.alerts.channels.target import check_target, shown
 from monitor.alerts.dialects import cut
-from monitor.alerts.message import Message, Notice, Reason, gravity
+from monitor.alerts.message import Message, Notice, Reason
 from monitor.alerts.text import compose, one_line, page_link, runbook_link
 from monitor.model.alerts import Level
 from monitor.model.secret import Secret
@@ -143,7 +143,7 @@ class PagerDutyChannel:
         text = compose(Notice(id=message.id, messages=(message,)), self._page_url)
         payload = {
             "summary": cut(": ".join((text.title, *text.lines[:1])), SUMMARY_CHARS_MAX),
-            "severity": SEVERITIES.get(gravity(message.incident.level), "critical"),
+            "severity": SEVERITIES.get(message.incident.level.gravity, "critical"),
             "source": one_line("/".join(part for part in (key.venue, key.account) if part)) or "margin-monitor",
             "timestamp": iso(message.at_ms),
             "component": one_line(key.pool),

@@ -13,7 +13,8 @@ let source = null;
 let lastEventAt = Date.now();
 let triedAt = Date.now();
 let connected = false;
-let missing = [];
+let missing = []; // the first of them
+let missingTotal = 0;
 let silence = 0; // the timer that ends when it has lasted too long
 
 function receive(tick) {
@@ -23,6 +24,7 @@ function receive(tick) {
   setClock(tick.now_ms);
   connected = true;
   if ("missing" in tick) missing = tick.missing;
+  if ("missing_total" in tick) missingTotal = tick.missing_total;
   list.take(tick);
   desk.take(tick);
   if (tick.moved) say(tick.moved);
@@ -47,15 +49,20 @@ function tellState() {
   const lost = silentMs >= SILENT_MS;
   const banner = byId("banner");
   document.body.classList.toggle("lost", lost || !connected);
-  if (lost) {
-    const since = "Nothing has come from the monitor for " + duration(Math.floor(silentMs / 1000) * 1000) + ". ";
-    write(banner, since + (connected ? "The figures below are that old." : "There are no figures yet."));
-  } else if (missing.length) {
-    const more = missing.length > 3 ? ` (and ${missing.length - 3} more)` : "";
-    write(banner, "Not ready: " + missing.slice(0, 3).join("; ") + more + ".");
-  }
+  const unready = missingTotal > 0;
   dress(banner, lost ? "" : "mild");
-  banner.hidden = !lost && !missing.length;
+  banner.hidden = !lost && !unready;
+  // A screen reader says what is in the alert each time that it changes: what runs on stands beside it.
+  let [alert, more] = ["", ""];
+  if (lost) {
+    alert = "Nothing comes from the monitor. " + (connected ? "The figures below are old." : "There are no figures yet.");
+    more = "For " + duration(Math.floor(silentMs / 1000) * 1000) + ".";
+  } else if (unready) {
+    alert = "Not ready:";
+    more = missing.slice(0, 3).join("; ") + (missingTotal > 3 ? ` (and ${missingTotal - 3} more)` : "") + ".";
+  }
+  write(byId("banner-alert"), alert);
+  write(byId("banner-more"), more);
   write(byId("live"), lost ? "no data" : connected ? "live" : "connecting …");
   write(byId("time"), new Date(nowMs()).toISOString().slice(11, 19) + " UTC");
 }

@@ -5,7 +5,10 @@ import { ageOf, duration, nowMs } from "./words.js";
 import { addressOf } from "./list.js";
 
 const SILENCES_EVERY_MS = 10000;
-const latest = { incidents: [], incidents_total: 0, streams: [], streams_total: 0, streams_up: 0, channels: [] };
+const latest = { incidents_total: 0, stream_times_ms: [], streams_total: 0, streams_up: 0, channels: [] };
+const incidents = new Map(); // by id, in the order that was told
+const streams = new Map();
+const refusals = new Map(); // by what was asked: why it was not done
 let silences = [];
 let silencesAt = 0;
 let acknowledging = null; // the incident in the dialog
@@ -22,12 +25,26 @@ export function begin() {
 
 export function take(tick) {
   for (const name of Object.keys(latest)) if (name in tick) latest[name] = tick[name];
+  takeRows(incidents, tick.incidents, tick.incident_order, (one) => one.id);
+  takeRows(streams, tick.streams, tick.stream_order, streamKey);
+}
+
+const streamKey = (s) => [s.venue, s.account, s.stream].join("/");
+
+/* Only rows that are new or others are told, and the order when it is another. */
+function takeRows(known, rows = [], order, keyOf) {
+  for (const row of rows) known.set(keyOf(row), row);
+  if (!order) return;
+  const ordered = order.map((key) => [key, known.get(key)]);
+  known.clear();
+  for (const [key, row] of ordered) known.set(key, row);
 }
 
 export function show() {
   showIncidents();
   showStreams();
   showChannels();
+  showSilences();
   if (Date.now() - silencesAt >= SILENCES_EVERY_MS) readSilences();
 }
 
@@ -36,7 +53,7 @@ export function show() {
 const INCIDENT_COLUMNS = [["Now"], ["Worst"], ["Pool"], ["Rule"], ["What"], ["Open for", true], ["Told", true], ["Acknowledged"], ["Incident"]];
 
 function showIncidents() {
-  const rows = latest.incidents.map((one) => ({
+  const rows = [...incidents.values()].map((one) => ({
     key: one.id,
     cells: [
       { level: one.level },
@@ -51,17 +68,22 @@ function showIncidents() {
     ],
   }));
   fillTable(byId("incidents"), INCIDENT_COLUMNS, rows, "None.");
-  const hidden = latest.incidents_total - latest.incidents.length;
-  write(byId("incidents-note"), hidden > 0 ? `${latest.incidents_total}, the worst ${latest.incidents.length} are shown` : "");
+  const hidden = latest.incidents_total - incidents.size;
+  write(byId("incidents-note"), hidden > 0 ? `${latest.incidents_total}, the worst ${incidents.size} are shown` : "");
 }
 
 function acknowledgement(one) {
   const name = [one.account, one.pool, one.rule, one.subject].filter(Boolean).join(" ");
   const given = one.acknowledged;
-  if (!given) return { text: one.silence_id ? "silenced " : "", press: ["Acknowledge: " + name, () => ask(one)] };
+  const path = alertPath(one);
+  if (!given) {
+    refusals.delete(path);
+    return { text: one.silence_id ? "silenced " : "", press: ["Acknowledge: " + name, () => ask(one)] };
+  }
   const left = duration(given.until_ms - nowMs());
   const below = (given.note ? given.note + ", " : "") + left + " more";
-  return { text: "by " + given.author + " ", below, press: ["Take back: the acknowledgement of " + name, () => takeBack(one)] };
+  const press = ["Take back: the acknowledgement of " + name, () => remove(path)];
+  return { text: "by " + given.author + " ", below, press, problem: refusals.get(path) };
 }
 
 function ask(one) {
@@ -84,9 +106,12 @@ async function acknowledge() {
   else byId("ack").close();
 }
 
-async function takeBack(one) {
-  const problem = await call("DELETE", alertPath(one));
-  if (problem) write(byId("said"), problem);
+/* Takes back what stands in a row; a refusal is shown there. */
+async function remove(path) {
+  refusals.delete(path);
+  const problem = await call("DELETE", path);
+  if (problem) refusals.set(path, problem);
+  show();
 }
 
 const alertPath = (one) => "api/v1/alerts/" + encodeURIComponent(one.id) + "/ack";
@@ -132,14 +157,16 @@ async function readSilences() {
   } catch {
     return; // the banner says that nothing comes
   }
+  showSilences();
+}
+
+function showSilences() {
   const rows = silences.map((one) => {
     const match = ["venue", "account", "pool", "rule", "subject"].filter((part) => one[part]).map((part) => `${part} ${one[part]}`).join(", ");
-    const end = async () => {
-      await call("DELETE", "api/v1/silences/" + encodeURIComponent(one.id));
-      readSilences();
-    };
+    const path = "api/v1/silences/" + encodeURIComponent(one.id);
+    const press = ["End: the silence of " + match, () => remove(path).then(readSilences)];
     const left = duration(one.until_ms - nowMs());
-    return { key: one.id, cells: [match, String(one.matches.length), one.author, one.note, left, { press: ["End: the silence of " + match, end] }] };
+    return { key: one.id, cells: [match, String(one.matches.length), one.author, one.note, left, { press, problem: refusals.get(path) }] };
   });
   byId("silences-part").hidden = !rows.length;
   fillTable(byId("silences"), [["Silences"], ["Open now", true], ["By"], ["Note"], ["Left", true], [""]], rows, "None.");
@@ -148,18 +175,18 @@ async function readSilences() {
 // ------------------------------------------------------------------ streams, delivery
 
 function showStreams() {
-  const rows = latest.streams.map((s) => ({
-    key: [s.venue, s.account, s.stream].join("/"),
+  const rows = [...streams].map(([key, s], i) => ({
+    key,
     cells: [
       s.stream,
       [s.venue, s.account].filter(Boolean).join(" · "),
       s.up ? "up" : { text: "down: " + s.down_reason, className: "bad" },
-      s.last_event_ms === null ? { text: "never", className: "unknown" } : ageOf(s.last_event_ms),
+      latest.stream_times_ms[i] === null ? { text: "never", className: "unknown" } : ageOf(latest.stream_times_ms[i]),
       String(Object.values(s.reconnects).reduce((sum, times) => sum + times, 0)),
     ],
   }));
   fillTable(byId("streams"), [["Stream"], ["Of"], ["State"], ["Last data", true], ["Reconnects", true]], rows, "None yet.");
-  const hidden = latest.streams_total - latest.streams.length;
+  const hidden = latest.streams_total - streams.size;
   const more = hidden > 0 ? `, ${hidden} not shown` : "";
   write(byId("streams-note"), `${latest.streams_up} of ${latest.streams_total} up${more}`);
 }

@@ -22,47 +22,60 @@ export function levelChip(level) {
   return element("span", "level " + level, level);
 }
 
-/* cell: a text, or { text, className, unit, level, below, bar, href, press }. below: a second, smaller line; bar: a fraction;
-   press: [what a screen reader says, what it does]. */
+/* cell: a text, or { text, className, unit, level, below, bar, href, press, problem }. below: a second, smaller line;
+   bar: a fraction; press: [what a screen reader says, what it does]; problem: why that could not be done.
+   Nodes are made anew only for another kind of content: a button that were replaced under the finger would lose the press. */
 export function writeCell(td, cell, numeric) {
   const given = typeof cell === "object" ? cell : { text: cell };
   dress(td, [numeric ? "n" : "", given.className || ""].join(" ").trim());
-  if (td.bar) td.bar.style.width = barWidth(given.bar);
   if (given.press) td.press = given.press[1];
   const label = given.press ? given.press[0] : "";
-  const signature = [given.text, given.unit, given.level, given.below, given.href, label, given.bar !== undefined].join("\u0000");
-  if (td.signature === signature) return;
-  const hadFocus = td.contains(document.activeElement);
-  td.signature = signature;
-  td.replaceChildren(...content(td, given, label));
-  if (hadFocus) td.querySelector("button, a")?.focus({ preventScroll: true });
+  const kind = [given.level, given.href, label, ...PARTS.map((part) => Boolean(given[part])), given.bar !== undefined].join("\u0000");
+  if (td.kind !== kind) {
+    const hadFocus = td.contains(document.activeElement);
+    td.kind = kind;
+    td.parts = {};
+    td.replaceChildren(...content(td, given, label));
+    if (hadFocus) td.querySelector("button, a")?.focus({ preventScroll: true });
+  }
+  for (const part of PARTS) if (td.parts[part]) write(td.parts[part], given[part]);
+  if (td.parts.bar) td.parts.bar.style.width = barWidth(given.bar);
 }
 
+const PARTS = ["text", "unit", "below", "problem"];
+
 function content(td, given, label) {
-  const parts = [];
-  if (given.level) parts.push(levelChip(given.level));
-  else if (given.href) parts.push(link(given.href, given.text));
-  else if (given.text) parts.push(given.text);
-  if (given.unit) parts.push(element("span", "unit", given.unit));
-  if (given.below) parts.push(element("small", "", given.below));
+  const nodes = [];
+  const add = (node, part, shown = node) => {
+    if (part) td.parts[part] = shown;
+    nodes.push(node);
+  };
+  if (given.level) add(levelChip(given.level));
+  else if (given.href) add(link(given.href), "text");
+  else if (given.text) add(document.createTextNode(""), "text");
+  if (given.unit) add(element("span", "unit"), "unit");
+  if (given.below) add(element("small"), "below");
   if (label) {
     const button = element("button", "", label.split(":")[0]);
     button.type = "button";
     button.setAttribute("aria-label", label);
     button.addEventListener("click", () => td.press());
-    parts.push(button);
+    add(button);
   }
-  td.bar = null;
+  if (given.problem) {
+    const small = element("small", "bad");
+    small.setAttribute("role", "alert");
+    add(small, "problem");
+  }
   if (given.bar !== undefined) {
-    td.bar = element("i", "");
-    td.bar.style.width = barWidth(given.bar);
-    parts.push(element("span", "gauge", td.bar));
+    const bar = element("i");
+    add(element("span", "gauge", bar), "bar", bar);
   }
-  return parts;
+  return nodes;
 }
 
-function link(href, text) {
-  const made = element("a", "", text);
+function link(href) {
+  const made = element("a");
   made.href = href;
   return made;
 }
@@ -93,17 +106,20 @@ export function fillTable(table, columns, rows, empty) {
     });
     if (!rows.length) line.cells[0].colSpan = columns.length;
   }
+  const same = lines.size === table.lines.size && [...lines.keys()].every((key) => table.lines.has(key));
   table.lines = lines;
+  if (same && table.tBodies[0].matches(":hover")) return; // whoever is about to press a row presses that row
   inOrder(table.tBodies[0], [...lines.values()]);
 }
 
 /* Makes `wanted` the children of a node and moves no more of them than it must; the focus stays where it is. */
 export function inOrder(parent, wanted) {
   const focused = document.activeElement;
+  const stay = new Set(wanted);
+  for (const node of [...parent.children]) if (!stay.has(node)) node.remove();
   wanted.forEach((node, i) => {
     if (parent.children[i] !== node) parent.insertBefore(node, parent.children[i] || null);
   });
-  while (parent.children.length > wanted.length) parent.lastElementChild.remove();
   if (focused !== document.activeElement && parent.contains(focused)) focused.focus({ preventScroll: true });
 }
 
@@ -114,10 +130,8 @@ export function fillList(list, items, make, show) {
 }
 
 export function fillFacts(list, facts) {
-  fillList(list, facts, () => element("div", "", element("dt"), element("dd")), (fact, [name, value, className, note]) => {
+  fillList(list, facts, () => element("div", "", element("dt"), element("dd")), (fact, [name, value, note]) => {
     write(fact.firstChild, name);
-    const dd = fact.lastChild;
-    dress(dd, className || "");
-    writeCell(dd, { ...(typeof value === "object" ? value : { text: value }), below: note });
+    writeCell(fact.lastChild, { ...(typeof value === "object" ? value : { text: value }), below: note });
   });
 }

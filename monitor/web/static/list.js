@@ -1,12 +1,13 @@
 /* The list of pools: a window of the worst, as the server orders them. */
 
 import { byId, element, inOrder, write, writeCell } from "./dom.js";
-import { RANK, UNKNOWN, ageOf, amount, health, ratio, toLiquidation } from "./words.js";
+import { UNKNOWN, ageOf, amount, health, ratio, toLiquidation } from "./words.js";
 
 export const ROWS = 50; // of one window
 const LABELS = ["", "", "Health ↓ worse", "Ratio ↑ worse", "To liquidation", "Equity", "Maintenance", "Available", "Age"];
 
 const body = document.querySelector("#pools > tbody");
+const levelButtons = byId("summary").children; // worst first
 const shown = new Map(); // "venue/account/pool" → { figures, row, cells, link }
 let order = []; // as told
 let total = 0;
@@ -29,6 +30,7 @@ export function begin(asking) {
     clearTimeout(typing);
     typing = setTimeout(() => move(0), 150);
   });
+  for (const button of levelButtons) button.addEventListener("click", () => filterBy(button.dataset.level));
   byId("pager-back").addEventListener("click", () => move(Math.max(0, start - ROWS)));
   byId("pager-on").addEventListener("click", () => move(start + ROWS));
 }
@@ -123,19 +125,17 @@ function emptyRow() {
 
 /* How many are at each level; pressing one filters by it, pressing it again shows all. */
 function summarise() {
-  const words = Object.keys(levels);
-  byId("summary").replaceChildren(
-    ...words.map((level) => {
-      const button = element("button", "level " + level, levels[level] + " " + level);
-      button.type = "button";
-      button.addEventListener("click", () => {
-        const input = byId("filter");
-        input.value = input.value.trim() === level ? "" : level;
-        move(0);
-      });
-      return button;
-    }),
-  );
-  const worst = words[0];
-  document.title = worst && RANK[worst] > 0 ? `(${levels[worst]} ${worst}) margin-monitor` : "margin-monitor";
+  for (const button of levelButtons) {
+    const level = button.dataset.level;
+    button.hidden = !levels[level] && button !== document.activeElement && byId("filter").value.trim() !== level;
+    write(button, (levels[level] || 0) + " " + level);
+  }
+  const worst = Object.keys(levels)[0]; // as told, worst first
+  document.title = worst && worst !== "ok" ? `(${levels[worst]} ${worst}) margin-monitor` : "margin-monitor";
+}
+
+function filterBy(level) {
+  const input = byId("filter");
+  input.value = input.value.trim() === level ? "" : level;
+  move(0);
 }

@@ -2,7 +2,7 @@
 
 import { byId, dress, element, fillFacts, fillList, fillTable, levelChip, write } from "./dom.js";
 import {
-  NONE, UNKNOWN, amount, duration, health, number, percent, plain, price, ratio, side, signed, toLiquidation,
+  NONE, UNKNOWN, amount, duration, health, number, percent, plain, price, ratio, side, signed, times, toLiquidation,
 } from "./words.js";
 import * as chart from "./chart.js";
 import * as list from "./list.js";
@@ -98,12 +98,12 @@ function show(f) {
   byId("pool").classList.toggle("blind", f.level === "unknown");
   const nearest = f.nearest;
   fillFacts(byId("pool-figures"), [
-    ["Health", health(f), "big", "↓ lower is worse, 1.00 liquidates"],
-    ["Margin ratio", ratio(f).text, "big", "↑ higher is worse, 100 % liquidates"],
-    ...(f.guarantee ? [["Guarantee-asset ratio", share(f.guarantee_asset_ratio), "big", "↓ lower is worse, 0 % liquidates"]] : []),
-    ["To liquidation", plain(toLiquidation(f)), "big",
+    ["Health", health(f), "↓ lower is worse, 1.00 liquidates"],
+    ["Margin ratio", ratio(f).text, "↑ higher is worse, 100 % liquidates"],
+    ...(f.guarantee ? [["Guarantee-asset ratio", share(f.guarantee_asset_ratio), "↓ lower is worse, 0 % liquidates"]] : []),
+    ["To liquidation", plain(toLiquidation(f)),
       nearest ? `${nearest.symbol} from ${price(nearest.price)} to ${price(nearest.liquidation_price)}` : "no price alone liquidates"],
-    ["Oldest input", f.age_ms === null ? UNKNOWN : duration(f.age_ms), "big", f.level === "unknown" ? "old: too old, or incomplete" : "old"],
+    ["Oldest input", f.age_ms === null ? UNKNOWN : duration(f.age_ms), f.level === "unknown" ? "old: too old, or incomplete" : "old"],
   ]);
   const reasons = [...f.unknown];
   if (!f.trusted && !reasons.some((why) => why.startsWith("not trusted"))) {
@@ -128,7 +128,10 @@ const share = (value) => (value === null ? UNKNOWN : percent(value));
 /* Each alone brings health back. */
 function levers(f) {
   if (f.level === "unknown") return ["Nothing can be worked out from what is known: see below why."];
-  if (!f.levers.length) return ["Nothing: the pool is beyond its limits."];
+  if (f.level === "ok" && !f.levers.length) return ["Nothing: all limits are kept."];
+  const mildest = Math.max(...Object.values(f.limits));
+  if (!f.levers.length && (f.health === null || f.health > mildest)) return ["Nothing for health: another rule raised the level, see the open incidents."];
+  if (!f.levers.length) return ["No single deposit or closing brings it back: see why."];
   const target = f.levers[0].health.toFixed(2);
   const texts = f.levers.map((lever, i) => {
     const what = lever.what === "send" ? `Send ${plain(amount(lever.amount, lever.asset))}` : closing(lever, f);
@@ -144,15 +147,16 @@ function closing(lever, f) {
 
 /* What the pool's equity and requirement are made of, the dearest first. */
 function causes(f) {
-  const rates = new Map(f.assets.map((a) => [a.asset, a]));
+  const assets = new Map(f.assets.map((a) => [a.asset, a]));
+  const margins = f.positions.map((p) => p.initial_margin);
+  const whole = !f.guarantee ? f.requirement : margins.includes(null) ? null : margins.reduce((sum, one) => sum + one, 0);
   const found = f.positions.map((p) => {
-    const asset = rates.get(p.margin_asset) || { bid: 1, ask: 1 };
-    const pnl = p.unrealized_pnl === null ? null : p.unrealized_pnl * (asset.equity < 0 ? asset.ask : asset.bid);
-    const margin = f.guarantee ? p.initial_margin : p.maintenance_margin === null ? null : p.maintenance_margin * asset.ask;
-    const whole = f.guarantee ? f.positions.reduce((sum, one) => sum + (one.initial_margin || 0), 0) : f.requirement;
-    return { p, pnl, part: whole > 0 && margin !== null ? margin / whole : null };
+    const own = p.margin_asset === f.unit ? 1 : null;
+    const asset = assets.get(p.margin_asset) || { equity: 0, bid: own, ask: own };
+    const margin = f.guarantee ? p.initial_margin : times(p.maintenance_margin, asset.ask);
+    return { p, pnl: times(p.unrealized_pnl, rateOf(asset)), part: whole > 0 && margin !== null ? margin / whole : null };
   });
-  found.sort((a, b) => (a.pnl || 0) - (b.pnl || 0));
+  found.sort((a, b) => (a.pnl ?? -Infinity) - (b.pnl ?? -Infinity) || 0); // what is unknown may be the dearest
   const lines = found.slice(0, WHY_MAX).map(({ p, pnl, part }) => {
     const takes = part === null ? "" : f.guarantee ? `, ${percent(part, 0)} of the margin` : `, ${percent(part, 0)} of the maintenance`;
     const tier = p.bracket === null ? "" : ` (bracket ${p.bracket}, ${plain(share(p.maintenance_rate))})`;
@@ -160,17 +164,20 @@ function causes(f) {
     return [`${p.symbol} ${side(p)}: ${gain}${takes}${tier}`, pnl < 0 ? "loss" : pnl > 0 ? "gain" : ""];
   });
   if (found.length > WHY_MAX) lines.push([`and ${found.length - WHY_MAX} more positions, see below`, ""]);
-  const counted = f.assets.map((a) => ({ a, value: worth(a) })).filter(({ value }) => value);
-  counted.sort((x, y) => Math.abs(y.value) - Math.abs(x.value));
+  const size = ({ value }) => (value === null ? Infinity : Math.abs(value));
+  const counted = f.assets.filter((a) => a.equity !== 0).map((a) => ({ a, value: worth(a) }));
+  counted.sort((x, y) => size(y) - size(x) || 0);
   for (const { a, value } of counted.slice(0, WHY_MAX)) {
-    const part = f.equity > 0 ? `, ${percent(value / f.equity, 0)} of the equity` : "";
-    const rate = a.asset === f.unit ? "" : ` (${plain(number(a.equity))} at ${price(a.equity < 0 ? a.ask : a.bid)})`;
+    const part = value !== null && f.equity > 0 ? `, ${percent(value / f.equity, 0)} of the equity` : "";
+    const rate = a.asset === f.unit ? "" : ` (${plain(number(a.equity))} at ${price(rateOf(a))})`;
     lines.push([`${a.asset} counts for ${plain(amount(value, f.unit))}${part}${rate}`, value < 0 ? "loss" : ""]);
   }
   return lines;
 }
 
-const worth = (a) => (a.equity === null || a.bid === null ? null : a.equity * (a.equity < 0 ? a.ask : a.bid));
+/* What one unit counts for. Whether it is owned or owed must be known. */
+const rateOf = (a) => (a.equity === null ? null : a.equity < 0 ? a.ask : a.bid);
+const worth = (a) => times(a.equity, rateOf(a));
 
 function facts(f, remarks) {
   const told = f.venue_age_ms === null ? "" : ", " + duration(f.venue_age_ms) + " ago";

@@ -2,8 +2,6 @@
 
 export const UNKNOWN = { text: "unknown", className: "unknown" };
 export const NONE = { text: "none", className: "unknown" };
-/* How bad, worst highest: unknown stands above what is known to be only high. */
-export const RANK = { liquidation: 7, emergency: 6, critical: 5, unknown: 4, high: 3, warning: 2, info: 1, ok: 0 };
 
 const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const digits = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 7 });
@@ -19,7 +17,11 @@ export function number(value) {
   return absent(value) ? UNKNOWN : minus(digits.format(value));
 }
 
+/* A product is unknown if a factor is: in JavaScript null × n is 0. */
+export const times = (...factors) => (factors.some(absent) ? null : factors.reduce((product, factor) => product * factor));
+
 export function percent(fraction, places = 2) {
+  if (absent(fraction)) return UNKNOWN.text;
   return minus((fraction * 100).toFixed(places)) + "\u00a0%";
 }
 
@@ -47,13 +49,14 @@ export function toLiquidation(figures) {
   return { text: signed(nearest.distance), className: "strong", below: nearest.symbol + " at " + price(nearest.liquidation_price) };
 }
 
-export const price = (value) => digits.format(value);
+export const price = (value) => (absent(value) ? UNKNOWN.text : digits.format(value));
 
 export function side(position) {
   return position.side === "BOTH" ? (position.quantity < 0 ? "short" : "long") : position.side.toLowerCase();
 }
 
 export function duration(ms) {
+  if (absent(ms)) return UNKNOWN.text;
   const s = Math.max(0, ms) / 1000;
   if (s < 10) return s.toFixed(1) + " s";
   if (s < 120) return Math.round(s) + " s";
