@@ -83,6 +83,8 @@ class Sender:
                 else:
                     await self._outbox.arrival(self._name, _sooner(wait_s, refresh_s))
                 continue
+            if not await self._outbox.merged(one):
+                continue
             one = await self._outbox.summarized(
                 self._name,
                 one,
@@ -195,6 +197,8 @@ class Sender:
         self._hold_until_s = self._clock_s() + self._back_off_s(self._failures)
         row = one.row
         if row.refused and not self.status.broken:
+            if not await self._outbox.merged(one):  # what came meanwhile tells of it
+                return
             texts = [message.incident.summary for message in row.notice.messages]
             log.error("alert_given_up", channel=self._name, notice=row.notice.id, reason=reason, alerts=texts)
             await self._outbox.apply(Change(drop=(row.id,)))
