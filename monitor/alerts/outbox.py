@@ -158,12 +158,19 @@ class Outbox:
         if not len(self):
             self._empty.set()
 
-    async def pass_on(self, one: Waiting, channel: str, incidents: Iterable[IncidentRecord]) -> None:
-        """Gives a row's notice to a further channel as well. incidents: as they are told now."""
-        one.row = structs.replace(one.row, routed=(*one.row.routed, channel))
-        further = row_of(one.row.notice, channel, self._now_ms(), one.row.routed)
-        await self._store.commit(incidents, (one.row, further))
-        self._add(further)
+    async def pass_on(self, further: Iterable[tuple[Waiting, str]], incidents: Iterable[IncidentRecord]) -> None:
+        """Gives each row's notice to a further channel as well, in one transaction. incidents: as they are told now.
+
+        No await between the choice of the rows and this call: what a sender delivered meanwhile would come back.
+        """
+        put, new = [], []
+        for one, channel in further:
+            one.row = structs.replace(one.row, routed=(*one.row.routed, channel))
+            put.append(one.row)
+            new.append(row_of(one.row.notice, channel, self._now_ms(), one.row.routed))
+        await self._store.commit(incidents, (*put, *new))
+        for row in new:
+            self._add(row)
 
     async def adopt_orphans(self, channel: str) -> int:
         """Hands what waited for channels that are no longer configured to one that is. Returns how many."""
