@@ -237,10 +237,11 @@ class AlertDesk:
         late = self._clock_s() - one.since_s >= self._settings.delivery.fail_over_s
         if row.notice.urgency < Level.CRITICAL or not (late or (sender.status.broken and row.attempts)):
             return None
-        for name in self._routes.after(row.channel):
+        keys = [message.incident.key for message in row.notice.messages]
+        for name in self._routes.after(row.channel, keys):
             if name in row.routed:
                 return None
-            about_it = any(message.incident.key == channel_key(name) for message in row.notice.messages)
+            about_it = channel_key(name) in keys
             if not about_it and not self._senders[name].status.broken:
                 return name
         return None

@@ -12,6 +12,7 @@ from alerts_kit import Clock, account, crossing, desk, open_store, settings, web
 from monitor.alerts.desk import FALL_OVERS_PER_TICK
 from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.alerts.outbox import Change
+from monitor.alerts.routes import Routes
 from monitor.model.alerts import Level
 
 NOBODY = "http://127.0.0.1:9"
@@ -70,3 +71,40 @@ async def test_what_was_delivered_meanwhile_stays_delivered(tmp_path: Path, monk
     assert {row.channel for row in again.messages} == {"b"}, "nothing that was delivered is sent again by the next process"
     assert len(again.messages) == 3
     await again.close()
+
+
+@pytest.mark.parametrize(
+    ("routes", "accounts", "after", "why"),
+    [
+        ([], ["A"], "bcd", "without routes every channel hears of everything"),
+        ([{"channels": ["a"]}], ["A"], "bcd", "what no route names is everybody's reserve"),
+        (
+            [{"channels": ["a", "b"], "accounts": ["A"]}, {"channels": ["c", "d"], "accounts": ["B"]}],
+            ["A"],
+            "b",
+            "one client's alerts are not another's",
+        ),
+        (
+            [{"channels": ["a"]}, {"channels": ["b"], "accounts": ["B"]}, {"channels": ["c"], "min_level": "liquidation"}],
+            ["A"],
+            "cd",
+            "who may hear of the account may hear of what others could not be told, whatever its level",
+        ),
+        ([{"channels": ["a"]}, {"channels": ["b"], "rules": ["funding"]}], ["A"], "bcd", "or whatever its rule"),
+        ([{"channels": ["a"]}, {"channels": ["b"], "accounts": ["B"]}], ["A", "B"], "cd", "a summary: all of its accounts"),
+        ([{"channels": ["a"]}, {"channels": ["b"], "accounts": ["B"]}], [""], "bcd", "what the monitor says of itself"),
+    ],
+)
+def test_where_critical_messages_fall_over_to(routes: list[dict[str, Any]], accounts: list[str], after: str, why: str) -> None:
+    one = Routes(settings(*(webhook(name, NOBODY) for name in "abcd"), routes=routes))
+    assert one.after("a", [account(alias) for alias in accounts]) == tuple(after), why
+
+
+async def test_no_critical_falls_over_to_another_client() -> None:
+    store = await open_store()
+    routes = [{"channels": ["a"], "accounts": ["A"]}, {"channels": ["b"], "accounts": ["B"]}]
+    one = desk(settings(webhook("a", NOBODY), webhook("b", NOBODY), delivery=AT_ONCE, routes=routes), store, Clock())
+    await one.handle([crossing(Level.LIQUIDATION, key=account("A"))])
+    await one.tick(one._now_ms())
+    assert [(status.name, status.pending) for status in one.channels()] == [("a", 1), ("b", 0)]
+    await store.close()
