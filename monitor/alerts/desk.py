@@ -16,6 +16,7 @@ from monitor.alerts.book import Book, by_gravity, heard
 from monitor.alerts.channels import CHANNELS
 from monitor.alerts.channels.http import Http
 from monitor.alerts.ids import IncidentIds
+from monitor.alerts.message import IncidentRecord
 from monitor.alerts.outbox import Outbox, OutboxStore, Waiting
 from monitor.alerts.own import StoreWatch, channel_key, of_channel
 from monitor.alerts.pace import Paces
@@ -107,6 +108,7 @@ class AlertDesk:
                 paces,
                 self._outbox,
                 settings.delivery,
+                store,
                 now_ms=now_ms,
                 clock_s=clock_s,
                 rng=rng or random.Random(),
@@ -204,6 +206,8 @@ class AlertDesk:
     async def flush(self, deadline_s: float) -> int:
         """Before the end: one more try for all that waits, at most deadline_s. Returns how many are left for the next start."""
         self._outbox.hurry()
+        for sender in self._senders.values():
+            sender.hurry()
         try:
             async with asyncio.timeout(deadline_s):
                 await self._outbox.emptied()
@@ -213,7 +217,8 @@ class AlertDesk:
 
     async def _fall_over(self) -> None:
         """Critical messages that their channels do not deliver go to the next channel too: the worst first, in one commit."""
-        further, told_too = [], {}
+        further: list[tuple[Waiting, str]] = []
+        told_too: dict[str, IncidentRecord] = {}
         for one in sorted(self._outbox, key=attrgetter("rank")):
             if len(further) >= FALL_OVERS_PER_TICK:
                 break
