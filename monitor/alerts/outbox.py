@@ -11,10 +11,13 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from monitor.alerts.dialects import units, without_mentions
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
+from monitor.alerts.text import summary_line
 from monitor.model.alerts import Silence
 
-SUMMARY_MESSAGES_MAX = 20  # as many as a Telegram message holds
+SUMMARY_MESSAGES_MAX = 20
+SUMMARY_UNITS_MAX = 3_000  # of a Telegram message's 4,096; the rest is for the title and the links
 
 
 class OutboxStore(Protocol):
@@ -139,7 +142,7 @@ class Outbox:
             due = [one for one in due if now_ms - one.row.notice.messages[0].at_ms > late_ms]
             if first not in due:
                 return first
-        due = heapq.nsmallest(SUMMARY_MESSAGES_MAX, due, key=_by_rank)
+        due = _that_fit(heapq.nsmallest(SUMMARY_MESSAGES_MAX, due, key=_by_rank))
         messages = tuple(message for one in due for message in one.row.notice.messages)
         # The channel is part of the id: another channel's summary may begin with the same message and hold others.
         notice = Notice(id=f"{channel}.{messages[0].id}+{len(messages) - 1}", messages=messages, summary=True)
@@ -314,6 +317,16 @@ class _Draft:
 
 
 _by_rank = attrgetter("rank")
+
+
+def _that_fit(due: list[Waiting]) -> list[Waiting]:
+    """As many of the first as a message has room for: what a receiver would cut off counts as told, and never was."""
+    room = SUMMARY_UNITS_MAX
+    for number, one in enumerate(due):
+        room -= sum(units(without_mentions(summary_line(message))) + 1 for message in one.row.notice.messages)
+        if room < 0:
+            return due[: max(number, 1)]
+    return due
 
 
 def _rank(row: OutboxRow) -> tuple[int, int, int, str]:

@@ -10,8 +10,10 @@ import pytest
 from alerts_kit import MINUTE, T0, Clock, account, incident, message, open_store
 from msgspec import structs
 
+from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, telegram, units
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.alerts.outbox import Outbox, attempted
+from monitor.alerts.text import compose
 from monitor.model.alerts import Level
 from monitor.store import Store
 
@@ -207,6 +209,27 @@ async def test_many_go_out_in_short(bench: Bench) -> None:
     assert notice.messages[0].id == "Z.1", "worst first"
     assert (len(notice.messages), len(bench.outbox)) == (20, 6), "as many as a message holds, and nothing is lost"
     assert await bench.outbox.summarized("a", summary, late_ms=60 * MINUTE, summary_above=2) is summary, "tried again as it was"
+
+
+@pytest.mark.parametrize("letter", ["x", "@", "\U0001f4a5"], ids=["plain", "mentions", "two-units"])
+async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: str) -> None:
+    long = [
+        message(
+            Level.HIGH, incident=incident(Level.HIGH, id=f"A{number:02}", key=account(f"desk-{number:02}"), summary=letter * 290)
+        )
+        for number in range(24)
+    ]
+    await bench.add(*long)
+    told: list[str] = []
+    while len(bench.outbox):
+        one, _ = bench.outbox.next("a")
+        assert one is not None
+        summary = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=0)
+        shown = telegram(compose(summary.row.notice, "http://monitor.example:9877"))
+        assert units(shown) <= TELEGRAM_UNITS_MAX
+        told += [f"desk-{number:02}" for number in range(24) if f"desk-{number:02}" in shown]
+        await bench.outbox.apply(structs.replace(bench.outbox.plan([]), drop=(summary.row.id,)))
+    assert sorted(told) == [f"desk-{number:02}" for number in range(24)], "each is shown, once: what is cut off waits"
 
 
 @pytest.mark.parametrize(
