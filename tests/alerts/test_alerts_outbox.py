@@ -14,7 +14,7 @@ from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, telegram, units
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.alerts.outbox import Outbox, attempted
 from monitor.alerts.text import compose
-from monitor.model.alerts import Level
+from monitor.model.alerts import Cause, Level
 from monitor.store import Store
 
 
@@ -100,6 +100,24 @@ async def test_the_newest_state_replaces_the_waiting_one(bench: Bench) -> None:
     assert (said.swallowed, said.swallowed_worst) == (1, Level.EMERGENCY), "the worsening that was never delivered is told"
     assert said.told_level is Level.OK, "the receiver has heard nothing yet"
     assert row.created_ms == T0, "it waits since the first"
+
+
+async def test_the_causes_of_two_steps_add_up(bench: Bench) -> None:
+    first = (Cause("position BTCUSDT", -900.0, "USD"), Cause("rate of BTC", -100.0, "USD"), Cause("funding USDT", -5.0, "USD"))
+    second = (
+        Cause("rate of BTC", -850.0, "USD"),
+        Cause("rate of BTC", 40.0, "USD", "requirement"),
+        Cause("funding USDT", 5.0, "USD"),
+    )
+    await bench.add(about("A", Level.WARNING, causes=first))
+    await bench.add(about("A", Level.CRITICAL, 2, Reason.WORSE, causes=second))
+    await bench.add(about("A", Level.CRITICAL, 3, Reason.REPEAT_DUE))
+    (one,) = bench.outbox.waiting("a")
+    assert one.row.notice.messages[0].causes == (
+        Cause("rate of BTC", -950.0, "USD"),
+        Cause("position BTCUSDT", -900.0, "USD"),
+        Cause("rate of BTC", 40.0, "USD", "requirement"),
+    ), "the whole move since the receiver last heard"
 
 
 async def test_each_channel_merges_its_own(bench: Bench) -> None:
