@@ -28,7 +28,7 @@ class RepeatPolicy(Struct, frozen=True):
         interval_ms = self.every_ms.get(incident.level.gravity)
         if interval_ms is None or incident.closed_ms is not None:
             return False
-        if (silenced and can_wait(Reason.REPEAT_DUE, incident.level)) or in_force(incident.acknowledged, now_ms):
+        if (silenced and can_wait(Reason.REPEAT_DUE, incident)) or in_force(incident.acknowledged, now_ms):
             return False
         waited_ms = now_ms - incident.notified_ms
         return waited_ms >= interval_ms or waited_ms < 0  # a clock that was set back must not silence us
@@ -54,9 +54,12 @@ def why_notify(incident: Incident | None, level: Level, policy: RepeatPolicy) ->
     return None
 
 
-def can_wait(reason: Reason, level: Level) -> bool:
-    """Whether a silence may hold back a message of this reason: bad news below an emergency. An end disturbs nobody's sleep."""
-    return reason is not Reason.RESOLVED and level.gravity < BREAKS_SILENCE
+def can_wait(reason: Reason, incident: Incident) -> bool:
+    """Whether a silence may hold back a message of this reason: bad news below an emergency. An end disturbs nobody's sleep.
+
+    incident: as the message would tell it. An emergency whose data went missing is one still.
+    """
+    return reason is not Reason.RESOLVED and max(incident.level.gravity, incident.known_level) < BREAKS_SILENCE
 
 
 def owed(incident: Incident) -> Reason | None:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from operator import attrgetter
 
 import structlog
 from msgspec import structs
@@ -15,6 +16,7 @@ from monitor.alerts.book import Book, by_gravity, heard
 from monitor.alerts.channels import CHANNELS
 from monitor.alerts.channels.http import Http
 from monitor.alerts.ids import IncidentIds
+from monitor.alerts.message import IncidentRecord
 from monitor.alerts.outbox import Outbox, OutboxStore, Waiting
 from monitor.alerts.own import StoreWatch, channel_key, of_channel
 from monitor.alerts.pace import Paces
@@ -29,6 +31,7 @@ from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Le
 from monitor.model.figures import PoolFigures, PoolKey
 
 TRANSITIONS_PER_COMMIT = 500  # a crash crosses thousands at once: the first are sent while the rest are written
+FALL_OVERS_PER_TICK = 200  # more fall over with the next ticks: decisions about new crossings wait meanwhile
 REPEATS_PER_TICK = 200  # what crossed in one crash is due in one second: spread over several, worst first
 
 log = structlog.get_logger()
@@ -105,6 +108,7 @@ class AlertDesk:
                 paces,
                 self._outbox,
                 settings.delivery,
+                store,
                 now_ms=now_ms,
                 clock_s=clock_s,
                 rng=rng or random.Random(),
@@ -183,8 +187,7 @@ class AlertDesk:
         async with self._book.deciding():
             if records := self._samples.to_save():
                 await self._store.commit(records)
-            for one in tuple(self._outbox):
-                await self._fall_over(one)
+            await self._fall_over()
         await self.handle(await self._store_watch.look(now_ms))
 
     async def run(self) -> None:
@@ -203,6 +206,8 @@ class AlertDesk:
     async def flush(self, deadline_s: float) -> int:
         """Before the end: one more try for all that waits, at most deadline_s. Returns how many are left for the next start."""
         self._outbox.hurry()
+        for sender in self._senders.values():
+            sender.hurry()
         try:
             async with asyncio.timeout(deadline_s):
                 await self._outbox.emptied()
@@ -210,32 +215,41 @@ class AlertDesk:
             log.warning("alerts_left_in_outbox", pending=len(self._outbox))
         return len(self._outbox)
 
-    async def _fall_over(self, one: Waiting) -> None:
-        """A critical message that its channel does not deliver goes to the next channel too.
-
-        If the next one has it already, it is that one's turn to pass it on.
-        """
-        row = one.row
-        sender = self._senders[row.channel]
-        late = self._clock_s() - one.since_s >= self._settings.delivery.fail_over_s
-        if row.notice.urgency < Level.CRITICAL or not (late or (sender.status.broken and row.attempts)):
-            return
-        for name in self._routes.after(row.channel):
-            if name in row.routed:
-                return
-            about_it = any(message.incident.key == channel_key(name) for message in row.notice.messages)
-            if about_it or self._senders[name].status.broken:
+    async def _fall_over(self) -> None:
+        """Critical messages that their channels do not deliver go to the next channel too: the worst first, in one commit."""
+        further: list[tuple[Waiting, str]] = []
+        told_too: dict[str, IncidentRecord] = {}
+        for one in sorted(self._outbox, key=attrgetter("rank")):
+            if len(further) >= FALL_OVERS_PER_TICK:
+                break
+            if (name := self._next_channel(one)) is None:
                 continue
-            log.warning("alert_falls_over", channel=row.channel, to=name, notice=row.notice.id)
-            told_too = []
-            for message in row.notice.messages:
+            log.warning("alert_falls_over", channel=one.row.channel, to=name, notice=one.row.notice.id)
+            further.append((one, name))
+            for message in one.row.notice.messages:
                 record = self._book.get(message.incident.key)
                 if record is not None and record.id == message.incident.id:
                     record = heard(record, (name,), message.incident.level)
                     self._book.update(record)
-                    told_too.append(record)
-            await self._outbox.pass_on(one, name, told_too)
-            return
+                    told_too[record.id] = record
+        if further:
+            await self._outbox.pass_on(further, told_too.values())
+
+    def _next_channel(self, one: Waiting) -> str | None:
+        """Where a message must go as well, if it must. If the next one has it already, it is that one's turn to pass it on."""
+        row = one.row
+        sender = self._senders[row.channel]
+        late = self._clock_s() - one.since_s >= self._settings.delivery.fail_over_s
+        if row.notice.urgency < Level.CRITICAL or not (late or (sender.status.broken and row.attempts)):
+            return None
+        keys = [message.incident.key for message in row.notice.messages]
+        for name in self._routes.after(row.channel, keys):
+            if name in row.routed:
+                return None
+            about_it = channel_key(name) in keys
+            if not about_it and not self._senders[name].status.broken:
+                return name
+        return None
 
     # -------------------------------------------------------------- what people say: model.view.Desk
 

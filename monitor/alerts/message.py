@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -54,7 +55,7 @@ class Message(Struct, frozen=True, kw_only=True):
             told_level=older.told_level,
             swallowed=self.swallowed + older.swallowed + news,
             swallowed_worst=max(self.swallowed_worst, worst),
-            causes=self.causes or older.causes,
+            causes=_added_up(older.causes, self.causes) if older.causes and self.causes else self.causes or older.causes,
         )
 
 
@@ -105,6 +106,16 @@ class IncidentRecord(Struct, frozen=True, kw_only=True):
 
 def row_of(notice: Notice, channel: str, created_ms: int, routed: tuple[str, ...]) -> OutboxRow:
     return OutboxRow(id=f"{notice.id}@{channel}", channel=channel, notice=notice, created_ms=created_ms, routed=routed)
+
+
+def _added_up(*steps: tuple[Cause, ...]) -> tuple[Cause, ...]:
+    """The causes of several steps as those of one, the largest first."""
+    amounts: dict[tuple[str, str, Literal["equity", "requirement"]], float] = {}
+    for cause in (cause for step in steps for cause in step):
+        part = (cause.what, cause.unit, cause.of)
+        amounts[part] = amounts.get(part, 0.0) + cause.amount
+    causes = [Cause(what, amount, unit, of) for (what, unit, of), amount in amounts.items() if amount]
+    return tuple(sorted(causes, key=lambda cause: -abs(cause.amount)))
 
 
 def digest(figures: PoolFigures | None) -> PoolFigures | None:

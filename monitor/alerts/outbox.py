@@ -11,10 +11,13 @@ from typing import Protocol
 
 from msgspec import Struct, structs
 
+from monitor.alerts.dialects import units, without_mentions
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
+from monitor.alerts.text import summary_line
 from monitor.model.alerts import Silence
 
-SUMMARY_MESSAGES_MAX = 20  # as many as a Telegram message holds
+SUMMARY_MESSAGES_MAX = 20
+SUMMARY_UNITS_MAX = 3_000  # of a Telegram message's 4,096; the rest is for the title and the links
 
 
 class OutboxStore(Protocol):
@@ -139,7 +142,7 @@ class Outbox:
             due = [one for one in due if now_ms - one.row.notice.messages[0].at_ms > late_ms]
             if first not in due:
                 return first
-        due = heapq.nsmallest(SUMMARY_MESSAGES_MAX, due, key=_by_rank)
+        due = _that_fit(heapq.nsmallest(SUMMARY_MESSAGES_MAX, due, key=_by_rank))
         messages = tuple(message for one in due for message in one.row.notice.messages)
         # The channel is part of the id: another channel's summary may begin with the same message and hold others.
         notice = Notice(id=f"{channel}.{messages[0].id}+{len(messages) - 1}", messages=messages, summary=True)
@@ -158,12 +161,19 @@ class Outbox:
         if not len(self):
             self._empty.set()
 
-    async def pass_on(self, one: Waiting, channel: str, incidents: Iterable[IncidentRecord]) -> None:
-        """Gives a row's notice to a further channel as well. incidents: as they are told now."""
-        one.row = structs.replace(one.row, routed=(*one.row.routed, channel))
-        further = row_of(one.row.notice, channel, self._now_ms(), one.row.routed)
-        await self._store.commit(incidents, (one.row, further))
-        self._add(further)
+    async def pass_on(self, further: Iterable[tuple[Waiting, str]], incidents: Iterable[IncidentRecord]) -> None:
+        """Gives each row's notice to a further channel as well, in one transaction. incidents: as they are told now.
+
+        No await between the choice of the rows and this call: what a sender delivered meanwhile would come back.
+        """
+        put, new = [], []
+        for one, channel in further:
+            one.row = structs.replace(one.row, routed=(*one.row.routed, channel))
+            put.append(one.row)
+            new.append(row_of(one.row.notice, channel, self._now_ms(), one.row.routed))
+        await self._store.commit(incidents, (*put, *new))
+        for row in new:
+            self._add(row)
 
     async def adopt_orphans(self, channel: str) -> int:
         """Hands what waited for channels that are no longer configured to one that is. Returns how many."""
@@ -191,9 +201,63 @@ class Outbox:
         """After a failed attempt. A row that was replaced meanwhile stays replaced."""
         one.in_flight = False
         one.due_s = self._clock_s() + wait_s
-        if self._waiting[row.channel].get(row.id) is one:
+        rows = self._waiting[row.channel]
+        if rows.get(row.id) is one:
             one.row, one.rank = row, _rank(row)
-            await self._store.commit(messages=(row,))
+            change = self._merge(one)
+            kept = (row,) if rows.get(row.id) is one and row not in change.put else ()
+            await self._store.commit((), (*kept, *change.put), change.drop)
+
+    async def merged(self, one: Waiting) -> bool:
+        """Whether the row may be sent as it is; else it went, in part at least, into a newer one of its incident."""
+        change = self._merge(one)
+        if change.put:
+            await self._store.commit((), change.put, change.drop)
+        return self._waiting[one.row.channel].get(one.row.id) is one
+
+    def _merge(self, one: Waiting) -> Change:
+        """Of each incident of the row only the newest message is left: an older one, in flight while the newer one came, would
+        be told after it. Done in memory at once, so that no decision sees half of it; whoever calls commits the change."""
+        rows = self._waiting[one.row.channel]
+        found: dict[str, list[tuple[Waiting, Message]]] = {said.incident.id: [] for said in one.row.notice.messages}
+        for other in rows.values():
+            if not other.in_flight:
+                for said in other.row.notice.messages:
+                    if said.incident.id in found:
+                        found[said.incident.id].append((other, said))
+        put: dict[str, OutboxRow] = {}
+        drop: list[str] = []
+        for places in found.values():
+            places.sort(key=lambda place: -place[1].incident.messages)
+            # An acknowledgement says nothing of the danger: it takes nobody's place.
+            newest = next((place for place in places if place[1].reason is not Reason.ACKNOWLEDGED), None)
+            if newest is None:
+                continue
+            target, message = newest
+            for other, said in places:
+                if other is not target and said.incident.messages < newest[1].incident.messages:
+                    message = message.swallowing(said)
+                    before = target.row
+                    target.row = structs.replace(
+                        before,
+                        created_ms=min(before.created_ms, other.row.created_ms),
+                        not_before_ms=max(before.not_before_ms, other.row.not_before_ms),
+                    )
+                    target.since_s = min(target.since_s, other.since_s)
+                    rows.pop(other.row.id)
+                    put.pop(other.row.id, None)
+                    drop.append(other.row.id)
+                    if rest := tuple(kept for kept in other.row.notice.messages if kept is not said):
+                        other.row = _without(other.row, rest)
+                        other.rank = _rank(other.row)
+                        rows[other.row.id] = other
+                        put[other.row.id] = other.row
+            if message is not newest[1]:
+                messages = tuple(message if said is newest[1] else said for said in target.row.notice.messages)
+                target.row = structs.replace(target.row, notice=structs.replace(target.row.notice, messages=messages))
+                target.rank = _rank(target.row)
+                put[target.row.id] = target.row
+        return Change(tuple(put.values()), tuple(drop))
 
     def _add(self, row: OutboxRow) -> None:
         now_s, now_ms = self._clock_s(), self._now_ms()
@@ -237,9 +301,9 @@ class _Draft:
                 else:
                     rest.append(said)
                     self._of_incident[said.incident.id].discard(older_id)
-            if rest:  # a summary goes on without this incident; its content changed, so its id does
-                notice = Notice(id=f"{older.notice.id}-{len(rest)}", messages=tuple(rest), summary=True)
-                self._add(row_of(notice, channel, older.created_ms, older.routed))
+            if rest:
+                without = _without(older, tuple(rest))
+                self._add(row_of(without.notice, channel, older.created_ms, older.routed))
         self._add(row_of(Notice(id=message.id, messages=(message,)), channel, since_ms, routed))
 
     def _add(self, row: OutboxRow) -> None:
@@ -255,6 +319,16 @@ class _Draft:
 _by_rank = attrgetter("rank")
 
 
+def _that_fit(due: list[Waiting]) -> list[Waiting]:
+    """As many of the first as a message has room for: what a receiver would cut off counts as told, and never was."""
+    room = SUMMARY_UNITS_MAX
+    for number, one in enumerate(due):
+        room -= sum(units(without_mentions(summary_line(message))) + 1 for message in one.row.notice.messages)
+        if room < 0:
+            return due[: max(number, 1)]
+    return due
+
+
 def _rank(row: OutboxRow) -> tuple[int, int, int, str]:
     """Urgent ones overtake; what was refused before goes last, so that one bad message cannot stand in the way of all."""
     return row.refused, -row.notice.urgency, row.created_ms, row.id
@@ -265,6 +339,12 @@ def attempted(row: OutboxRow, error: str, *, not_before_ms: int = 0, refused: bo
     return structs.replace(
         row, attempts=row.attempts + 1, refused=row.refused + refused, error=error, not_before_ms=not_before_ms
     )
+
+
+def _without(row: OutboxRow, rest: tuple[Message, ...]) -> OutboxRow:
+    """A summary that goes on without an incident: its content changed, so its id does."""
+    notice = Notice(id=f"{row.notice.id}-{len(rest)}", messages=rest, summary=True)
+    return structs.replace(row, id=row_of(notice, row.channel, row.created_ms, row.routed).id, notice=notice)
 
 
 def _channel(row_id: str) -> str:

@@ -20,6 +20,7 @@ class Routes:
         self._order = tuple(channel.name for channel in settings.channels)
         everything = (RouteSettings(channels=self._order),) if self._order else ()
         self._routes = settings.routes or everything
+        self._routed = {name for route in self._routes for name in route.channels}
 
     @property
     def channels(self) -> Sequence[str]:
@@ -33,10 +34,21 @@ class Routes:
             names.discard(key.subject)
         return tuple(name for name in self._order if name in names)
 
-    def after(self, name: str) -> tuple[str, ...]:
-        """The other channels, in the order in which a critical message falls over to them."""
+    def after(self, name: str, keys: Sequence[IncidentKey]) -> tuple[str, ...]:
+        """The other channels, in the order in which a critical message about these falls over to them.
+
+        Only those that may hear of their accounts: by a route for them, whatever its level and rules, or as no route names it
+        at all, which makes it everybody's reserve. One client's alerts are not another's.
+        """
         place = self._order.index(name)
-        return self._order[place + 1 :] + self._order[:place]
+        return tuple(
+            other
+            for other in self._order[place + 1 :] + self._order[:place]
+            if other not in self._routed or all(self._may_hear(other, key) for key in keys)
+        )
+
+    def _may_hear(self, name: str, key: IncidentKey) -> bool:
+        return any(name in route.channels and _is_of(route, key) for route in self._routes)
 
 
 def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
@@ -45,6 +57,9 @@ def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
     if key.rule in (CHANNEL_RULE, STORE_RULE) and not key.account:
         return True
     # A feed of the whole venue is every account's; and where the data have died, no other rule can speak any more.
-    account = not route.accounts or not key.account or key.account in route.accounts
     blind = key.rule == STALE_RULE and level.gravity >= Level.CRITICAL
-    return account and (blind or not route.rules or key.rule in route.rules)
+    return _is_of(route, key) and (blind or not route.rules or key.rule in route.rules)
+
+
+def _is_of(route: RouteSettings, key: IncidentKey) -> bool:
+    return not route.accounts or not key.account or key.account in route.accounts

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
-from monitor.alerts.channels.base import Channel, GiveUp, Outcome, RetryAt, Sent
+from monitor.alerts.channels.base import Channel, GiveUp, Notes, Outcome, RetryAt, Sent
+from monitor.alerts.channels.http import RETRY_AFTER_S_MAX
 from monitor.alerts.message import Notice
 from monitor.alerts.outbox import Change, Outbox, Waiting, attempted
 from monitor.alerts.pace import Paces
@@ -36,6 +37,7 @@ class Sender:
         paces: Paces,
         outbox: Outbox,
         delivery: DeliverySettings,
+        notes: Notes,
         *,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float],
@@ -58,7 +60,10 @@ class Sender:
         self._refreshing: Iterator[Notice] = iter(())
         self._refresh_due_s = clock_s()  # a new process does not know what its receiver still remembers
         self._failures = 0  # in a row
-        self._hold_until_s = 0.0
+        self._notes = notes
+        self._asked_until_s = clock_s() + self._asked_before_s()  # the receiver's own word: nothing shortens it
+        self._pause_until_s = 0.0  # our back-off
+        self._hurried = asyncio.Event()
         self._tried_s = -math.inf
         self._pace = paces.of(channel.limits)
 
@@ -69,12 +74,12 @@ class Sender:
         A receiver that is out or asks for patience holds the channel back; so does its published limit, for a minute at most.
         """
         due_s = min((one.due_s for one in self._outbox.waiting(self._name)), default=math.inf)
-        return max(0.0, self._clock_s() - max(due_s, self._hold_until_s, self._tried_s))
+        return max(0.0, self._clock_s() - max(due_s, self._asked_until_s, self._pause_until_s, self._tried_s))
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(self._pause_s())
+            await self._pause()
             one, wait_s = self._outbox.next(self._name)
             if one is None:
                 notice, refresh_s = self._refresh()
@@ -82,6 +87,8 @@ class Sender:
                     await self._settle_refresh(await self._try(notice))
                 else:
                     await self._outbox.arrival(self._name, _sooner(wait_s, refresh_s))
+                continue
+            if not await self._outbox.merged(one):
                 continue
             one = await self._outbox.summarized(
                 self._name,
@@ -109,9 +116,52 @@ class Sender:
             log.error("alert_send_crashed", channel=self._name, notice=notice.id, exc_info=True)
             return GiveUp(f"internal error: {type(exc).__name__}")
 
+    def hurry(self) -> None:
+        """Ends our own back-off, for a last attempt before the process ends; never a wait that the receiver asked for."""
+        self._pause_until_s = 0.0
+        self._hurried.set()
+
+    async def _pause(self) -> None:
+        """Until the channel may be used again: what the receiver asked for, our back-off, its published limits."""
+        while (wait_s := self._pause_s()) > 0:
+            self._hurried.clear()
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._hurried.wait()
+            except TimeoutError:
+                continue
+        await asyncio.sleep(0)
+
     def _pause_s(self) -> float:
-        """Seconds until the channel may be used again: what the receiver asked for, our back-off, its published limits."""
-        return max(self._hold_until_s - self._clock_s(), self._pace.wait_s, 0.0)
+        until_s = max(self._asked_until_s, self._pause_until_s)
+        return max(until_s - self._clock_s(), self._pace.wait_s, 0.0)
+
+    # -------------------------------------------------------------- what the receiver asks for
+
+    @property
+    def _asked_note(self) -> str:
+        return f"retry_after:{self._name}"
+
+    def _asked_before_s(self) -> float:
+        """How long the receiver asked an earlier process to wait from now on. A clock that was set back makes it no longer."""
+        text = self._notes.note(self._asked_note) or "0"
+        until_ms = int(text) if text.isascii() and text.isdigit() else 0
+        left_s = (until_ms - self._now_ms()) / 1000
+        return left_s if 0 < left_s <= RETRY_AFTER_S_MAX else 0.0
+
+    def _hold(self, asked_s: float | None) -> tuple[float, int]:
+        """After a failed attempt: (seconds to wait, the receiver's own time as wall clock, 0 if it named none).
+
+        Never before the time that the receiver named, not all of us at once, and never sooner than our own back-off.
+        """
+        now_s, wait_s, not_before_ms = self._clock_s(), self._back_off_s(self._failures), 0
+        self._pause_until_s = now_s + wait_s
+        if asked_s:
+            not_before_ms = self._now_ms() + round(asked_s * 1000)
+            self._asked_until_s = now_s + asked_s + self._rng.uniform(0, self._delivery.retry_min_s)
+            wait_s = max(wait_s, self._asked_until_s - now_s)
+            self._notes.put_note(self._asked_note, str(not_before_ms))  # on disk with the row, or with the next commit
+        return wait_s, not_before_ms
 
     # -------------------------------------------------------------- receivers that forget
 
@@ -137,8 +187,7 @@ class Sender:
             return
         self._failures += 1
         self._refreshing = iter(())
-        wait_s = outcome.after_s if isinstance(outcome, RetryAt) and outcome.after_s is not None else None
-        self._hold_until_s = self._clock_s() + (self._back_off_s(self._failures) if wait_s is None else wait_s)
+        self._hold(outcome.after_s if isinstance(outcome, RetryAt) else None)
         log.warning("alert_refresh_failed", channel=self._name, reason=outcome.reason)
         if isinstance(outcome, GiveUp):
             await self._broken(outcome.reason)
@@ -166,7 +215,7 @@ class Sender:
 
     async def _sent(self, one: Waiting) -> None:
         self._failures = 0
-        self._hold_until_s = 0.0
+        self._pause_until_s = self._asked_until_s = 0.0
         self.status.last_sent_ms = self._now_ms()
         count(self.status.results, "sent")
         log.info("alert_sent", channel=self._name, notice=one.row.notice.id, attempts=one.row.attempts + 1)
@@ -176,14 +225,7 @@ class Sender:
     async def _retry(self, one: Waiting, answer: RetryAt) -> None:
         self._failures += 1
         count(self.status.results, "retry")
-        delivery = self._delivery
-        not_before_ms = 0
-        if answer.after_s is None:
-            wait_s = self._back_off_s(self._failures)
-        else:  # never before the time that the receiver named, and not all of us at once
-            wait_s = answer.after_s + self._rng.uniform(0, delivery.retry_min_s)
-            not_before_ms = self._now_ms() + round(answer.after_s * 1000)
-        self._hold_until_s = self._clock_s() + wait_s
+        wait_s, not_before_ms = self._hold(answer.after_s)
         log.warning("alert_retry", channel=self._name, notice=one.row.notice.id, reason=answer.reason, wait_s=round(wait_s, 3))
         await self._outbox.postpone(one, attempted(one.row, answer.reason, not_before_ms=not_before_ms), wait_s)
 
@@ -192,9 +234,11 @@ class Sender:
         channel took others is itself at fault, and is given up."""
         self._failures += 1
         count(self.status.results, "failed")
-        self._hold_until_s = self._clock_s() + self._back_off_s(self._failures)
+        self._hold(None)
         row = one.row
         if row.refused and not self.status.broken:
+            if not await self._outbox.merged(one):  # what came meanwhile tells of it
+                return
             texts = [message.incident.summary for message in row.notice.messages]
             log.error("alert_given_up", channel=self._name, notice=row.notice.id, reason=reason, alerts=texts)
             await self._outbox.apply(Change(drop=(row.id,)))

@@ -27,7 +27,7 @@ class _Settings(BaseModel):
 class RouteSettings(_Settings):
     """Which alerts go to which channels. An alert goes to all channels of all routes that match it."""
 
-    channels: Annotated[tuple[str, ...], Field(min_length=1, description="Names of channels; critical alerts fall over in order")]
+    channels: Annotated[tuple[str, ...], Field(min_length=1, description="Names of channels")]
     min_level: Annotated[LevelWord, Field(description="The least level that is sent; UNKNOWN counts as critical")] = "warning"
     accounts: Annotated[tuple[str, ...], Field(description="Aliases; empty: all")] = ()
     rules: Annotated[tuple[str, ...], Field(description="Names of rules; empty: all")] = ()
@@ -58,7 +58,13 @@ class DeliverySettings(_Settings):
         60.0
     )
     fail_over_s: Annotated[
-        float, Field(ge=0, le=600, description="A critical alert not delivered by then goes to the next channel too, in seconds")
+        float,
+        Field(
+            ge=0,
+            le=600,
+            description="A critical alert not delivered by then, in seconds, goes to the next channel too: one that a route "
+            "lets hear of its account, or that no route names",
+        ),
     ] = 10.0
     late_min: Annotated[
         float, Field(gt=0, le=1440, description="Older messages are too late to act on: they are told in short, in minutes")

@@ -69,13 +69,14 @@ class Teller:
             if before.acknowledged and not record.incident.acknowledged and level is not Level.OK:
                 log.info("acknowledgement_ended", incident=record.id, reason="it got worse", level=level.word)
         silence = self._silences.of(key, self._now_ms())
-        if reason is not None and silence is not None and can_wait(reason, level):
+        if reason is not None and silence is not None and can_wait(reason, record.incident):
             log.info("alert_held", incident=record.id, level=level.word, silence=silence.id, summary=transition.summary)
             record = structs.replace(record, held=structs.replace(transition, figures=digest(transition.figures)))
         elif reason is not None:
             record = self._tell(record, reason, transition, work)
-        elif level is Level.OK:
-            record = structs.replace(record, held=None)  # over before the silence was: nobody has to know
+        elif level is Level.OK or not can_wait(Reason.REPEAT_DUE, record.incident):
+            # Over before the silence was: nobody has to know. Or told already, and so bad that no silence may stop the repeats.
+            record = structs.replace(record, held=None)
         self._book.keep(record, work)
 
     def repeat(self, now_ms: int, work: Work, count_max: int) -> None:

@@ -63,10 +63,16 @@ def _message(message: Message, page_url: str) -> Text:
 def _summary(notice: Notice, page_url: str) -> Text:
     """Each incident in one line, worst first."""
     ranked = sorted(notice.messages, key=lambda message: (-message.urgency, message.at_ms))
-    lines = [f"{utc(m.at_ms)} {marker(m)} {direction(m)}: {where(m.incident)}: {one_line(m.incident.summary)}" for m in ranked]
+    lines = [summary_line(message) for message in ranked]
     if page_url:
         lines += [page_url, f"runbook: {runbook_link(page_url)}"]
     return Text(f"[{word(notice.urgency).upper()}] {_count(len(ranked), 'alert')} that waited, in short", tuple(lines))
+
+
+def summary_line(message: Message) -> str:
+    """All that a summary says of one message."""
+    incident = message.incident
+    return f"{utc(message.at_ms)} {marker(message)} {direction(message)}: {where(incident)}: {one_line(incident.summary)}"
 
 
 # ------------------------------------------------------------------ parts

@@ -142,7 +142,22 @@ def test_what_stops_a_repeat(acknowledged: Acknowledgement | None, level: Level,
     ],
 )
 def test_what_a_silence_holds_back(reason: Reason, level: Level, waits: bool, why: str) -> None:
-    assert can_wait(reason, level) is waits, why
+    assert can_wait(reason, standing(level, OK)) is waits, why
+
+
+@pytest.mark.parametrize(
+    ("known", "waits", "why"),
+    [
+        (CRITICAL, True, "as urgent as critical"),
+        (EMERGENCY, False, "an emergency whose data went missing is one still"),
+        (LIQUIDATION, False, "a liquidation too"),
+    ],
+)
+def test_what_a_silence_holds_back_without_data(known: Level, waits: bool, why: str) -> None:
+    assert can_wait(Reason.UNKNOWN, standing(UNKNOWN, known, known)) is waits, why
+    assert (
+        RepeatPolicy(every_ms={CRITICAL: 1}).due(standing(UNKNOWN, known, known), T0 + 3_600_000, silenced=True) is not waits
+    ), why
 
 
 @pytest.mark.parametrize(
@@ -289,7 +304,7 @@ class Histories(RuleBasedStateMachine):
     def send(self, reason: Reason) -> None:
         assert self.record is not None
         before = self.record.incident
-        assert not (self.silenced and can_wait(reason, before.level)), "a silence was broken"
+        assert not (self.silenced and can_wait(reason, before)), "a silence was broken"
         assert not (reason is Reason.REPEAT_DUE and in_force(before.acknowledged, self.now_ms)), "an acknowledgement was broken"
         self.begins += before.messages == 0
         self.record = structs.replace(self.record, incident=told(before, self.now_ms, reason), held=None)
@@ -395,7 +410,7 @@ class Histories(RuleBasedStateMachine):
             self.record = IncidentRecord(incident=opened(change, "X"))
         else:
             self.record = structs.replace(self.record, incident=changed(self.record.incident, change))
-        if reason is not None and self.silenced and can_wait(reason, level):
+        if reason is not None and self.silenced and can_wait(reason, self.record.incident):
             self.record = structs.replace(self.record, held=change)
         elif reason is not None:
             self.send(reason)

@@ -295,7 +295,7 @@ async def test_one_message_that_is_refused_does_not_stop_the_others(
 async def test_critical_falls_over_to_the_next_channel(there: Receiver, store: Store[IncidentRecord, OutboxRow]) -> None:
     there.answers["/a"] = answers(503)
     now_s = [1000.0]
-    routes = [{"channels": ["a"]}, {"channels": ["b", "c"], "accounts": ["nobody"]}]
+    routes = [{"channels": ["a"]}, {"channels": ["b", "c"], "accounts": ["main"], "rules": ["nothing"]}]
     channels = [webhook(name, there.base) for name in ("a", "b", "c")]
     clock = Clock()
     one = desk(settings(*channels, routes=routes), store, clock, clock_s=lambda: now_s[0])
@@ -325,7 +325,11 @@ async def test_critical_falls_over_to_the_next_channel(there: Receiver, store: S
 
 async def test_a_broken_channel_is_skipped_when_falling_over(there: Receiver, store: Store[IncidentRecord, OutboxRow]) -> None:
     there.answers |= {"/a": answers(403), "/b": answers(403)}
-    routes = [{"channels": ["a"]}, {"channels": ["b"], "accounts": ["x"]}, {"channels": ["c"], "accounts": ["nobody"]}]
+    routes = [
+        {"channels": ["a"]},
+        {"channels": ["b"], "accounts": ["x"]},
+        {"channels": ["c"], "accounts": ["main"], "rules": ["nothing"]},
+    ]
     channels = [webhook(name, there.base) for name in ("a", "b", "c")]
     async with running(desk(settings(*channels, routes=routes), store, Clock())) as one:
         await one.handle([crossing(WARNING, key=account("x"))])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from alerts_kit import MINUTE, T0, Clock, account, incident, message, open_store
 from msgspec import structs
 
+from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, telegram, units
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.alerts.outbox import Outbox, attempted
-from monitor.model.alerts import Level
+from monitor.alerts.text import compose
+from monitor.model.alerts import Cause, Level
 from monitor.store import Store
 
 
@@ -35,6 +39,13 @@ class Bench:
     def said(self, channel: str = "a") -> list[tuple[str, ...]]:
         return sorted(tuple(said.id for said in one.row.notice.messages) for one in self.outbox.waiting(channel))
 
+    async def on_disk(self) -> list[OutboxRow]:
+        """What a next start would find."""
+        assert self.store.path is not None
+        again = await open_store(self.store.path)
+        await again.close()
+        return list(again.messages)
+
     def next_id(self) -> str:
         one, _ = self.outbox.next("a")
         assert one is not None
@@ -42,8 +53,8 @@ class Bench:
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
-    one = await open_store()
+async def store(tmp_path: Path) -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
+    one = await open_store(tmp_path / "state.db")
     yield one
     await one.close()
 
@@ -53,8 +64,9 @@ def bench(store: Store[IncidentRecord, OutboxRow]) -> Bench:
     return Bench(store)
 
 
-def about(name: str, level: Level, number: int = 1, reason: Reason = Reason.FIRST, **more: object) -> Message:
-    return message(level, reason, incident=incident(level, id=name, key=account(name)), id=f"{name}.{number}", **more)
+def about(name: str, level: Level, number: int = 1, reason: Reason = Reason.FIRST, **more: Any) -> Message:
+    about_it = incident(level, id=name, key=account(name), messages=number)
+    return message(level, reason, incident=about_it, **({"id": f"{name}.{number}"} | more))
 
 
 async def test_critical_overtakes(bench: Bench) -> None:
@@ -88,6 +100,24 @@ async def test_the_newest_state_replaces_the_waiting_one(bench: Bench) -> None:
     assert (said.swallowed, said.swallowed_worst) == (1, Level.EMERGENCY), "the worsening that was never delivered is told"
     assert said.told_level is Level.OK, "the receiver has heard nothing yet"
     assert row.created_ms == T0, "it waits since the first"
+
+
+async def test_the_causes_of_two_steps_add_up(bench: Bench) -> None:
+    first = (Cause("position BTCUSDT", -900.0, "USD"), Cause("rate of BTC", -100.0, "USD"), Cause("funding USDT", -5.0, "USD"))
+    second = (
+        Cause("rate of BTC", -850.0, "USD"),
+        Cause("rate of BTC", 40.0, "USD", "requirement"),
+        Cause("funding USDT", 5.0, "USD"),
+    )
+    await bench.add(about("A", Level.WARNING, causes=first))
+    await bench.add(about("A", Level.CRITICAL, 2, Reason.WORSE, causes=second))
+    await bench.add(about("A", Level.CRITICAL, 3, Reason.REPEAT_DUE))
+    (one,) = bench.outbox.waiting("a")
+    assert one.row.notice.messages[0].causes == (
+        Cause("rate of BTC", -950.0, "USD"),
+        Cause("position BTCUSDT", -900.0, "USD"),
+        Cause("rate of BTC", 40.0, "USD", "requirement"),
+    ), "the whole move since the receiver last heard"
 
 
 async def test_each_channel_merges_its_own(bench: Bench) -> None:
@@ -124,6 +154,69 @@ async def test_a_replaced_row_does_not_come_back(bench: Bench) -> None:
     assert bench.said() == [("A.2",)]
 
 
+@pytest.mark.parametrize(
+    ("level", "reason", "refused", "why"),
+    [
+        (Level.CRITICAL, Reason.WORSE, False, "503: the old warning would follow the critical one"),
+        (Level.OK, Reason.RESOLVED, False, "503: the alert would be told after its end"),
+        (Level.OK, Reason.RESOLVED, True, "403: the same, a minute later"),
+    ],
+)
+async def test_what_failed_in_flight_goes_into_the_newer(
+    bench: Bench, level: Level, reason: Reason, refused: bool, why: str
+) -> None:
+    await bench.add(about("A", Level.WARNING))
+    (one,) = bench.outbox.waiting("a")
+    one.in_flight = True
+    bench.wall.ms += 1000
+    await bench.add(about("A", level, 2, reason, told_level=Level.WARNING))
+    await bench.outbox.postpone(one, attempted(one.row, "http", refused=refused), 60.0)
+    (left,) = bench.outbox.waiting("a")
+    (said,) = left.row.notice.messages
+    assert (said.id, said.swallowed, said.swallowed_worst, said.told_level) == ("A.2", 1, Level.WARNING, Level.OK), why
+    assert left.row.created_ms == T0, "it waits since the first"
+    assert bench.next_id() == "A.2", "the newer one is not held back by the older one's failure"
+    assert await bench.on_disk() == [left.row], "and the disk says the same"
+
+
+async def test_a_summary_that_failed_in_flight_gives_up_what_is_newer(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(3)))
+    first, _ = bench.outbox.next("a")
+    assert first is not None
+    summary = await bench.outbox.summarized("a", first, late_ms=MINUTE, summary_above=2)
+    old_id, summary.in_flight = summary.row.id, True
+    await bench.add(about("A1", Level.OK, 2, Reason.RESOLVED))
+    await bench.outbox.postpone(summary, attempted(summary.row, "http_503"), 60.0)
+    assert bench.said() == [("A0.1", "A2.1"), ("A1.2",)]
+    assert summary.row.id != old_id, "other content, other id"
+    assert summary.due_s == bench.clock.s + 60.0
+    assert {row.id for row in await bench.on_disk()} == {one.row.id for one in bench.outbox.waiting("a")}
+
+
+async def test_an_acknowledgement_takes_nobody_s_place(bench: Bench) -> None:
+    await bench.add(about("A", Level.CRITICAL))
+    (one,) = bench.outbox.waiting("a")
+    one.in_flight = True
+    await bench.add(about("A", Level.CRITICAL, 1, Reason.ACKNOWLEDGED, id="A.1.ack"))
+    await bench.outbox.postpone(one, attempted(one.row, "http_503"), 0.0)
+    assert bench.said() == [("A.1",), ("A.1.ack",)]
+
+
+async def test_two_of_one_incident_on_disk_go_out_as_one(store: Store[IncidentRecord, OutboxRow]) -> None:
+    rows = [
+        row_of(Notice(id=said.id, messages=(said,)), "a", T0 + at_ms, ("a",))
+        for at_ms, said in ((0, about("A", Level.WARNING)), (1000, about("A", Level.CRITICAL, 2, Reason.WORSE)))
+    ]
+    await store.commit((), rows)  # we died while the first was in flight
+    store._loaded = ([], rows)
+    bench = Bench(store)
+    one, _ = bench.outbox.next("a")
+    assert one is not None
+    assert await bench.outbox.merged(one), "the newer one is the more urgent: it is sent"
+    assert bench.said() == [("A.2",)]
+    assert [row.notice.messages[0].swallowed for row in await bench.on_disk()] == [1]
+
+
 async def test_many_go_out_in_short(bench: Bench) -> None:
     await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(24)), about("Z", Level.CRITICAL))
     one, _ = bench.outbox.next("a")
@@ -134,6 +227,27 @@ async def test_many_go_out_in_short(bench: Bench) -> None:
     assert notice.messages[0].id == "Z.1", "worst first"
     assert (len(notice.messages), len(bench.outbox)) == (20, 6), "as many as a message holds, and nothing is lost"
     assert await bench.outbox.summarized("a", summary, late_ms=60 * MINUTE, summary_above=2) is summary, "tried again as it was"
+
+
+@pytest.mark.parametrize("letter", ["x", "@", "\U0001f4a5"], ids=["plain", "mentions", "two-units"])
+async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: str) -> None:
+    long = [
+        message(
+            Level.HIGH, incident=incident(Level.HIGH, id=f"A{number:02}", key=account(f"desk-{number:02}"), summary=letter * 290)
+        )
+        for number in range(24)
+    ]
+    await bench.add(*long)
+    told: list[str] = []
+    while len(bench.outbox):
+        one, _ = bench.outbox.next("a")
+        assert one is not None
+        summary = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=0)
+        shown = telegram(compose(summary.row.notice, "http://monitor.example:9877"))
+        assert units(shown) <= TELEGRAM_UNITS_MAX
+        told += [f"desk-{number:02}" for number in range(24) if f"desk-{number:02}" in shown]
+        await bench.outbox.apply(structs.replace(bench.outbox.plan([]), drop=(summary.row.id,)))
+    assert sorted(told) == [f"desk-{number:02}" for number in range(24)], "each is shown, once: what is cut off waits"
 
 
 @pytest.mark.parametrize(

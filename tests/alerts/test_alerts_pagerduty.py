@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -324,3 +325,42 @@ async def test_the_key_is_in_no_header_and_no_path(shift: Shift) -> None:
     assert body["routing_key"] == ROUTING_KEY
     assert ROUTING_KEY not in path + repr(headers)
     assert headers["Idempotency-Key"] == NOTICE.id
+
+
+async def test_an_old_event_that_failed_calls_nobody_after_a_newer_one(tmp_path: Path) -> None:
+    async with receiver() as there:
+        shift = Shift(there, tmp_path / "state.db")
+        answered, gate = there.answers[PATH], asyncio.Event()
+
+        async def fails_once(request: web.Request) -> web.StreamResponse:
+            there.answers[PATH] = answered
+            await gate.wait()
+            return web.Response(status=503)
+
+        there.answers[PATH] = fails_once
+        async with shift.life() as desk_:
+            await desk_.handle([crossing(WARNING)])
+            await there.until(lambda: len(there.got) == 1)
+            await desk_.handle([crossing(CRITICAL, WARNING)])
+            gate.set()
+            await eventually(lambda: sum(one.pending for one in desk_.channels()) == 0)
+        assert shift.pager.pages == ["critical"]
+        assert [state for state in shift.pager.alerts.values() if state != "resolved"] == ["triggered"], "the critical call stays"
+        assert shift.pager.actions()[1:] == [("trigger", "2"), ("resolve", "1")]
+
+
+async def test_a_late_event_of_an_earlier_call_leaves_the_later_one_alone() -> None:
+    """As rows that were passed on from another channel may arrive: the later call first."""
+    async with receiver() as there:
+        pager = Pager(there)
+        channel = TypeAdapter(ChannelSettings).validate_python(raw_settings("pagerduty", there.base))
+        http = Http(allow_insecure=True, connect_s=1, total_s=1, now_ms=Clock())
+        async with http:
+            one = CHANNELS["pagerduty"](channel, http, "", Notebook())
+            for call, level in ((2, CRITICAL), (1, WARNING)):
+                said = message(level, Reason.WORSE, incident=incident(level, calls=call), id=f"A.{call}")
+                assert isinstance(await one.send(Notice(id=said.id, messages=(said,))), Sent)
+            assert pager.alerts["20261122T053424-7KQMZ/2"] == "triggered"
+            over = message(OK, Reason.RESOLVED, incident=incident(OK, calls=2), id="A.3")
+            assert isinstance(await one.send(Notice(id="A.3", messages=(over,))), Sent)
+            assert pager.open() == 0

@@ -285,6 +285,30 @@ async def test_no_silence_hides_an_emergency_or_an_end(night: Night) -> None:
         ]
 
 
+async def test_no_silence_hides_an_emergency_that_went_dark_or_came_back(night: Night) -> None:
+    async with night.life() as one:
+        await one.silence(KEY, author="ada", note="", minutes=480)
+        steps = [
+            (EMERGENCY, OK, "first"),
+            (UNKNOWN, EMERGENCY, "unknown"),
+            (EMERGENCY, UNKNOWN, "repeat"),
+            (CRITICAL, EMERGENCY, ""),
+            (UNKNOWN, CRITICAL, ""),  # held: what was last known may wait
+            (EMERGENCY, UNKNOWN, "repeat"),  # told before, so no news; but no silence stops its repeats
+        ]
+        for number, (level, was, reason) in enumerate(steps):
+            before = len(night.there.got)
+            await one.handle([crossing(level, was, night.clock.ms)])
+            for _ in range(2):
+                assert await one.flush(5) == 0
+                night.clock.ms += 5 * MINUTE
+                await one.tick(night.clock.ms)
+            assert await one.flush(5) == 0
+            reasons = [body["alerts"][0]["reason"] for body in night.there.at("/w")[before:]]
+            assert reasons[:1] == ([reason] if reason else []), f"step {number}"
+            assert not reason or reasons[-1] == "repeat", f"step {number}: it is told again"
+
+
 async def test_an_occurrence_waits_for_the_end_of_the_silence_even_through_a_restart(night: Night) -> None:
     async with night.life() as one:
         await one.silence(IncidentKey("", "", "", "venue_call"), author="ann", note="", minutes=30)

@@ -77,6 +77,7 @@ def make(
         paces or Paces(clock_s),
         outbox,
         DeliverySettings.model_validate(FAST | delivery),
+        store,
         now_ms=lambda: T0,
         clock_s=clock_s,
         rng=random.Random(1),
@@ -168,3 +169,45 @@ async def test_a_storm_becomes_summaries(number: int, sends: int, why: str) -> N
         await outbox.emptied()
     assert sorted(said.id for _, notice in channel.got for said in notice.messages) == [f"A{one:02}.1" for one in range(number)]
     assert len(channel.got) <= sends, why
+
+
+async def test_a_receiver_s_patience_outlives_the_process() -> None:
+    """Its word was for the channel, not for the one message that met it."""
+    store = await open_store()
+    first, outbox = make(Script(RetryAt("http_429", 291.0)), store, [])
+    await outbox.apply(outbox.plan([(about("A"), ("c",))]))
+    task = asyncio.create_task(first.run())
+    await eventually(lambda: first.status.results == {"retry": 1})
+    task.cancel()
+    await outbox.apply(outbox.plan([(about("B"), ("c",))]))
+    second, _ = make(Script(), store, [])
+    assert 290.0 < second._pause_s() <= 291.0
+    second.hurry()
+    assert second._pause_s() > 290.0, "nor does our own end shorten it"
+    await store.close()
+
+
+@pytest.mark.parametrize("note", ["-5", "x", "", "1e9", str(T0 + 7200_000), str(T0 - 1)])
+async def test_a_note_that_cannot_be_holds_nothing_back(note: str) -> None:
+    store = await open_store()
+    store.put_note("retry_after:c", note)
+    sender, _ = make(Script(), store, [])
+    assert sender._pause_s() == 0.0
+    await store.close()
+
+
+async def test_the_last_attempt_does_not_wait_for_our_own_back_off() -> None:
+    channel = Script(RetryAt("http_503"))
+    async with sending(channel, about("A"), retry_min_s=20, retry_max_s=60) as (sender, outbox, _told), asyncio.timeout(5):
+        await eventually(lambda: sender.status.results == {"retry": 1})
+        outbox.hurry()
+        sender.hurry()
+        await outbox.emptied()
+    assert channel.ids == ["A.1"] * 2
+
+
+async def test_retry_after_zero_is_no_leave_to_hammer() -> None:
+    channel = Script(*[RetryAt("http_429", 0.0)] * 4)
+    async with sending(channel, about("A"), retry_min_s=0.02, retry_max_s=10) as (_, outbox, _told), asyncio.timeout(5):
+        await outbox.emptied()
+    assert [gap_s >= 0.01 * 2**number for number, gap_s in enumerate(channel.gaps_s)] == [True] * 4, "it grows as ours does"

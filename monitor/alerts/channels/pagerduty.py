@@ -117,7 +117,9 @@ class PagerDutyChannel:
         may_be_open = self._may_be_open.setdefault(incident.id, set(range(max(1, call - CALLS_ENDED_MAX), call)))
         match message.reason:
             case Reason.ACKNOWLEDGED:
-                yield from self._each(message, "acknowledge", may_be_open | {call})
+                yield from self._each(
+                    message, "acknowledge", {open_call for open_call in may_be_open if open_call < call} | {call}
+                )
             case Reason.RESOLVED:
                 yield from self._each(message, "resolve", may_be_open | {call})
             case _:
@@ -125,7 +127,7 @@ class PagerDutyChannel:
                 event = {"event_action": "trigger", "dedup_key": _dedup_key(message, call), **self._described(message)}
                 yield message.id, event
                 if incident.level is not Level.UNKNOWN:
-                    yield from self._each(message, "resolve", may_be_open - {call})
+                    yield from self._each(message, "resolve", {open_call for open_call in may_be_open if open_call < call})
 
     def _each(self, message: Message, action: str, calls: set[int]) -> Iterator[tuple[str, dict[str, Any]]]:
         for call in sorted(calls):
@@ -136,7 +138,8 @@ class PagerDutyChannel:
         if message.reason is Reason.RESOLVED or message.momentary:
             del self._may_be_open[incident.id]
         elif message.reason is not Reason.ACKNOWLEDGED and incident.level is not Level.UNKNOWN:
-            self._may_be_open[incident.id] = {max(incident.calls, 1)}
+            calls = self._may_be_open[incident.id]  # a later one is of a newer message: this one ended only the earlier
+            self._may_be_open[incident.id] = {call for call in calls if call >= max(incident.calls, 1)}
 
     def _described(self, message: Message) -> dict[str, Any]:
         key = message.incident.key
