@@ -1,6 +1,6 @@
 """Binance USDⓈ-M inside the engine: how its events move the book, and what is said about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class JointScheme(Scheme):
     judge: JointJudge
 
     def __init__(
-        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: MutableMapping[IncidentKey, Incident]
     ) -> None:
         super().__init__(name, accounts, venue_rules, restored)
         self.market = Market(name)

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -81,9 +81,9 @@ class Scheme(ABC):
     explain: PoolExplainer
 
     def __init__(
-        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: MutableMapping[IncidentKey, Incident]
     ) -> None:
-        """venue_rules: of what is no account's."""
+        """venue_rules: of what is no account's. restored: what was ended is taken out of it."""
         self.name = name
         self.venue_rules = venue_rules
         self.rules = {account.alias: account.rules for account in accounts}
@@ -219,18 +219,23 @@ class Scheme(ABC):
                 said += self._happened(self.rules[alias].tier_change, alias, "", subject, text)
         return said
 
-    def _gone(self, alias: str) -> list[Transition]:
-        """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
-        pools, rules = self.book.accounts[alias].pools, self.rules[alias]
+    def _gone(self, alias: str, but: Container[str] = ()) -> list[Transition]:
+        """Ends for restored incidents of what the account no longer has, and of rules that are switched off.
+
+        Only after a complete picture of the account. but: pools of which it says nothing.
+        """
         said = []
-        for key, incident in self._restored.items():
-            if (key.venue, key.account) != (self.name, alias):
-                continue
-            if key.pool and key.pool not in pools:
-                said.append(ended(key, incident.level, self.now_ms, "the pool no longer exists"))
-            elif not getattr(rules, key.rule).enabled:
-                said.append(ended(key, incident.level, self.now_ms, "the rule is switched off"))
+        for key, incident in list(self._restored.items()):
+            if (key.venue, key.account) == (self.name, alias) and key.pool not in but and (why := self._why_gone(key)):
+                del self._restored[key]  # should it come back, it begins anew
+                said.append(ended(key, incident.level, self.now_ms, why))
         return said
+
+    def _why_gone(self, key: IncidentKey) -> str:
+        """ "" while a rule judges the key."""
+        if key.pool and key.pool not in self.book.accounts[key.account].pools:
+            return "the pool no longer exists"
+        return "" if getattr(self.rules[key.account], key.rule).enabled else "the rule is switched off"
 
     def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
         """A momentary transition, told once. alias "": of the whole venue."""
