@@ -74,6 +74,11 @@ class JointScheme(Scheme):
         since = "its dollar" if np.isclose(then, 1.0) else f"{then:,.6g} USD within the last hour"
         return f": {index:,.6g} USD, from {since}{share}"
 
+    def _why_gone(self, key: IncidentKey) -> str:
+        """An asset that was sold meanwhile has no row, so nothing judges it."""
+        sold = key.rule in COLLATERAL_RULES and (key.pool, key.subject) not in self.book.accounts[key.account].slots
+        return super()._why_gone(key) or ("the asset is no longer held" if sold else "")
+
     def positions(self) -> PositionTable:
         return joint_workings.positions(self.book)
 

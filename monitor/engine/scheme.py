@@ -235,7 +235,7 @@ class Scheme(ABC):
         """ "" while a rule judges the key."""
         if key.pool and key.pool not in self.book.accounts[key.account].pools:
             return "the pool no longer exists"
-        return "" if getattr(self.rules[key.account], key.rule).enabled else "the rule is switched off"
+        return why_unjudged(self.rules[key.account], key.rule)
 
     def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
         """A momentary transition, told once. alias "": of the whole venue."""
@@ -428,6 +428,14 @@ class Scheme(ABC):
 
     def _health(self) -> Array:
         return joint.health(self.book.pools.equity, self.book.pools.requirement)
+
+
+def why_unjudged(rules: RuleBook, name: str) -> str:
+    """ "" for a rule that is there and on. An incident of an older version may name one that is not there."""
+    rule = getattr(rules, name) if name in RuleBook.model_fields else None
+    if rule is None:
+        return "the rule no longer exists"
+    return "" if rule.enabled else "the rule is switched off"
 
 
 def ended(key: IncidentKey, was: Level, now_ms: int, why: str) -> Transition:

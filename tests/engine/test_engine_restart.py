@@ -7,11 +7,14 @@ import math
 import pytest
 from coin_world import VENUE as HTX
 from coin_world import CoinWorld
+from engine_world import VENUE as BINANCE
+from engine_world import World
 
 from monitor.model.alerts import Incident, IncidentKey, Level, Transition
 from monitor.model.events import CoinBalance, CoinSnapshot, GuaranteeTables, Instruments, Position, Settlement, StreamUp
 from monitor.model.figures import PoolKey
 from monitor.model.instruments import FactorTable, FactorTier, Instrument
+from monitor.rules import RuleBook
 
 GONE = "the pool no longer exists"
 
@@ -112,3 +115,38 @@ def test_a_coin_that_settles_has_no_picture_yet() -> None:
 def test_an_account_without_any_coin_ends_what_was_open_when_its_stream_is_up() -> None:
     world = TwoCoins(restored=coin_health("ETH"))
     assert [t.summary for t in world.up()] == [GONE]
+
+
+# ------------------------------------------------------------------ subjects and rules that are no longer there
+
+
+@pytest.mark.parametrize("rule", ["collateral_rate", "premium", "asset_mix", "auto_exchange"])
+def test_the_incident_of_an_asset_that_was_sold_meanwhile_ends(rule: str) -> None:
+    settings = {"premium": {"enabled": True}, "asset_mix": {"enabled": True}}
+    key = IncidentKey(BINANCE, "main", "USD", rule, "USDC")
+    world = World(RuleBook.model_validate(settings), restored=was_open(key), wallets={"USDT": 1000.0, "USDC": 0.0})
+    ends = [(t.level.word, t.summary) for t in world.start() if t.key == key]
+    assert ends == [("ok", "the asset is no longer held")], "the picture lists it with a wallet of 0"
+
+
+def test_the_incident_of_an_asset_that_is_held_ends_by_its_rate_only() -> None:
+    key = IncidentKey(BINANCE, "main", "USD", "collateral_rate", "USDC")
+    world = World(restored=was_open(key), wallets={"USDT": 1000.0, "USDC": 500.0})
+    assert [(t.level.word, t.was.word) for t in world.start() if t.key == key] == [("ok", "critical")]
+    assert all("no longer" not in t.summary for t in world.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("venue", "account", "why"),
+    [(BINANCE, "main", "told by the first picture"), (BINANCE, "", "of the venue, told at once")],
+)
+def test_a_stored_rule_that_no_longer_exists_ends_and_breaks_nothing(venue: str, account: str, why: str) -> None:
+    key = IncidentKey(venue, account, "USD" if account else "", "rule_of_an_older_version")
+    world = World(restored=was_open(key))
+    said = world.engine.abandoned(world.now_ms) + world.start()
+    assert [t.summary for t in said if t.key == key] == ["the rule no longer exists"], why
+
+
+def test_a_name_that_is_no_rule_is_no_rule_though_the_settings_know_it() -> None:
+    key = IncidentKey(BINANCE, "main", "USD", "model_fields")
+    assert [t.summary for t in World(restored=was_open(key)).start() if t.key == key] == ["the rule no longer exists"]
