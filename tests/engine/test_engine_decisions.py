@@ -25,7 +25,7 @@ from monitor.model.events import (
     VenueCall,
     VenueFigures,
 )
-from monitor.model.instruments import BracketTable, Instrument
+from monitor.model.instruments import AssetInfo, BracketTable, Instrument
 from monitor.rules import RuleBook
 from monitor.rules.health import HealthRule
 
@@ -261,6 +261,31 @@ def test_what_got_worse_meanwhile_is_told_after_a_restart() -> None:
 def test_what_was_unknown_at_the_end_is_judged_again_and_not_forgotten() -> None:
     world = World(restored=open_incident(Level.UNKNOWN, known=Level.CRITICAL))
     assert levels(world.start(mark_at(1.21))) == [("unknown", "critical")], "inside the hysteresis of what was known"
+
+
+def test_what_was_unknown_at_the_end_stays_so_until_there_are_figures() -> None:
+    world = World(restored=open_incident(Level.UNKNOWN, known=Level.HIGH))
+    world.feed(Instruments(VENUE, (Instrument("BTCUSDT", "USDT"),), (AssetInfo("USDT"),)))
+    world.feed(Brackets(VENUE, "main", (BracketTable("BTCUSDT", TIERS),), world.now_ms))
+    world.rate("USDT", 1.0)
+    assert levels(world.snapshot()) == [], "the account is known, its price is not"
+    assert world.pool().health is None
+    said = world.mark(mark_at(1.3))
+    assert [(t.was.word, t.level.word, t.summary) for t in said if t.key.rule == "health"] == [
+        ("unknown", "high", "health 1.3 is at or below 1.5")
+    ]
+
+
+def test_what_was_blind_and_comes_back_without_a_price_stays_unknown() -> None:
+    world = World()
+    world.start(mark_at(1.3))
+    world.feed(StreamDown(VENUE, "main", "user", "reset"))
+    assert levels(world.seconds(70, keep_fresh=True)) == [("high", "unknown")]
+    world.feed(StreamUp(VENUE, "main", "user"))
+    unpriced = Position("ETHUSDC", "BOTH", 1.0, 2000.0, START_MS, margin_asset="USDC")
+    assert levels(world.snapshot(positions=(world.position, unpriced)) + world.seconds(3, keep_fresh=True)) == []
+    said = world.snapshot(positions=(world.position,)) + world.seconds(2, keep_fresh=True)
+    assert levels(said) == [("unknown", "high")], "with figures it is judged again"
 
 
 def test_incidents_of_what_is_gone_come_to_an_end() -> None:
