@@ -15,7 +15,7 @@ from monitor.engine.market import NEVER, Market
 from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
-from monitor.model.alerts import Incident, IncidentKey, Transition
+from monitor.model.alerts import Incident, IncidentKey, Level, Transition
 from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
 from monitor.model.figures import Array
 from monitor.model.workings import AssetTable, PositionTable
@@ -68,6 +68,13 @@ class GuaranteeScheme(Scheme):
 
     def assets(self) -> AssetTable:
         return guarantee_workings.assets(self.book)
+
+    def _detail(self, verdict: Verdict) -> str:
+        """Of an input that is old: that the coin settles."""
+        since_ms = int(self.book.pools.held_ms[verdict.pool]) if verdict.pool >= 0 else NEVER
+        if verdict.key.rule != "stale" or verdict.level <= Level.OK or since_ms == NEVER:
+            return ""
+        return f"; the venue says that {verdict.key.pool} settles, for {(self.now_ms - since_ms) // 1000} s now"
 
     # -------------------------------------------------------------- market
 

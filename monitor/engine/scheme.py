@@ -276,7 +276,10 @@ class Scheme(ABC):
         """Silence is an event: ages, and what follows from them."""
         pools, judge = self.book.pools, self.judge
         seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
-        verdicts = judge.lagging(self.book.set_ages(seen_ms, self.now_ms))
+        lag_ms = self.book.set_ages(seen_ms, self.now_ms)
+        held, overheld = self._held(np.arange(len(pools)))
+        lag_ms[overheld] = np.maximum(lag_ms, self.now_ms - pools.held_ms)[overheld]  # else one that was OK would be silent
+        verdicts = judge.lagging(lag_ms, held & ~overheld)
         was_blind = pools.blind.copy()
         self._mark_trust(np.arange(len(pools)))
         verdicts += judge.blinded(np.flatnonzero(pools.blind & ~was_blind))
@@ -319,9 +322,14 @@ class Scheme(ABC):
         age = np.where(fresh_ms == NEVER, 0, self.now_ms - fresh_ms)
         trusted = np.array([not trust.why_not for trust in self.trust.values()])[account]
         pools.may_improve[rows] = trusted & (age <= self.improve_ms[account])
-        held_ms = pools.held_ms[rows]
-        held_too_long = (held_ms != NEVER) & (self.now_ms - held_ms >= HOLD_MAX_MS)
-        pools.blind[rows] = ((age >= self.unknown_ms[account]) | held_too_long) & pools.active[rows]
+        _, overheld = self._held(rows)
+        pools.blind[rows] = ((age >= self.unknown_ms[account]) | overheld) & pools.active[rows]
+
+    def _held(self, rows: Rows) -> tuple[BoolColumn, BoolColumn]:
+        """(whose alerts are held as the venue settles, of those the ones that have been for too long)."""
+        held_ms = self.book.pools.held_ms[rows]
+        held = held_ms != NEVER
+        return held, held & (self.now_ms - held_ms >= HOLD_MAX_MS)
 
     # -------------------------------------------------------------- words
 
