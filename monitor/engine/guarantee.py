@@ -86,9 +86,9 @@ class GuaranteeScheme(Scheme):
                 self.book.revalue()
                 return self._dress(self.judge.ratios())
             case PriceKind.MARK:
-                self.market.set_marks(event)
+                self.market.set_marks(event, self.now_ms)
             case PriceKind.INDEX:
-                self.market.set_indexes(event)
+                self.market.set_indexes(event, self.now_ms)
         return []
 
     def _instruments(self, event: Instruments) -> list[Transition]:

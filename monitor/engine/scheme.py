@@ -158,7 +158,7 @@ class Scheme(ABC):
         return []
 
     def _clock_offset(self, event: ClockOffset) -> list[Transition]:
-        self.clock_offset_ms = event.offset_ms
+        self.clock_offset_ms = self.market.clock_offset_ms = event.offset_ms
         sure_ms = max(0, abs(event.offset_ms) - event.error_ms)
         offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
         return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
