@@ -75,7 +75,7 @@ class Market:
         self.last_rates: dict[str, AssetRate] = {}
         self.window = RateWindow(self.assets)
         self.clock_offset_ms = 0  # venue − ours
-        self.dropped = {"unknown_symbol": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
+        self.dropped = {"unknown_symbol": 0, "unknown_asset": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
         self._frame_names: list[str] = []
         self._frame_size = 0
         self._frame_rows: IndexColumn = np.zeros(0, np.intp)
@@ -109,6 +109,7 @@ class Market:
         for instrument in event.rows:
             self.instruments[instrument.symbol] = instrument
             self.symbol_row(instrument.symbol)
+            self.asset_row(instrument.margin_asset)
         for info in event.assets:
             self.asset_infos[info.asset] = info
             self.asset_row(info.asset)
@@ -173,7 +174,8 @@ class Market:
         for rate in event.rows:
             row = self.asset_rows.get(rate.asset)
             if row is None:
-                row = self.asset_row(rate.asset)
+                self.dropped["unknown_asset"] += 1  # nobody has named it, and nobody holds it
+                continue
             if rate.event_time_ms < assets.event_ms[row] <= latest_ms:
                 self.dropped["older_rate"] += 1
                 continue
