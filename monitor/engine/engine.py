@@ -8,7 +8,7 @@ import numpy as np
 from monitor.engine.guarantee import GuaranteeScheme
 from monitor.engine.joint import JointScheme
 from monitor.engine.market import NEVER, RateMemory
-from monitor.engine.scheme import AccountSetup, Scheme, ended
+from monitor.engine.scheme import AccountSetup, Scheme, ended, why_unjudged
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import AssetRate, Event, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey, PoolTable
@@ -64,8 +64,7 @@ class Engine:
             return "" if scheme is not None and key.account in scheme.trust else "the account is no longer watched"
         if key.venue and scheme is None:
             return "no account of the venue is watched any more"
-        rule = getattr(scheme.venue_rules, key.rule, None) if scheme is not None else None
-        return "the rule is switched off" if rule is not None and not rule.enabled else ""
+        return why_unjudged(scheme.venue_rules, key.rule) if scheme is not None else ""
 
     # -------------------------------------------------------------- readers
 

@@ -46,13 +46,13 @@ class Gauge:
     def take(self, rows: Rows, judged: LevelColumn, *, keep: BoolColumn, may_improve: BoolColumn, blind: BoolColumn) -> Rows:
         """Stores judged levels; returns the positions in `rows` where the level changed, and leaves the old ones in `was`.
 
-        keep: the data say nothing, so the last known level stands. may_improve false: nothing gets better on such data.
-        blind: what was said stands, UNKNOWN included.
+        keep: the data say nothing, so the last known level stands, and an UNKNOWN does not end. may_improve false: nothing
+        gets better on such data. blind: what was said stands, UNKNOWN included.
         """
         known = self.known[rows]
         judged = np.where(keep | blind | (~may_improve & (judged < known)), known, judged)
         self.was = self.level[rows]
-        after = np.where(blind, self.was, judged)
+        after = np.where(blind | (keep & (self.was == Level.UNKNOWN)), self.was, judged)
         self.known[rows] = judged
         self.level[rows] = after
         return np.flatnonzero(after != self.was)

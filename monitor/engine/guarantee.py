@@ -1,6 +1,6 @@
 """HTX coin-margined delivery futures inside the engine: how its events move the book, and what is said about them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from monitor.engine.market import NEVER, Market
 from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
-from monitor.model.alerts import Incident, IncidentKey, Transition
+from monitor.model.alerts import Incident, IncidentKey, Level, Transition
 from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
 from monitor.model.figures import Array
 from monitor.model.workings import AssetTable, PositionTable
@@ -40,7 +40,7 @@ class GuaranteeScheme(Scheme):
     book: GuaranteeBook
 
     def __init__(
-        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: MutableMapping[IncidentKey, Incident]
     ) -> None:
         super().__init__(name, accounts, venue_rules, restored)
         self.market = Market(name)
@@ -69,6 +69,13 @@ class GuaranteeScheme(Scheme):
     def assets(self) -> AssetTable:
         return guarantee_workings.assets(self.book)
 
+    def _detail(self, verdict: Verdict) -> str:
+        """Of an input that is old: that the coin settles."""
+        since_ms = int(self.book.pools.held_ms[verdict.pool]) if verdict.pool >= 0 else NEVER
+        if verdict.key.rule != "stale" or verdict.level <= Level.OK or since_ms == NEVER:
+            return ""
+        return f"; the venue says that {verdict.key.pool} settles, for {(self.now_ms - since_ms) // 1000} s now"
+
     # -------------------------------------------------------------- market
 
     def _prices(self, event: Prices) -> list[Transition]:
@@ -79,9 +86,9 @@ class GuaranteeScheme(Scheme):
                 self.book.revalue()
                 return self._dress(self.judge.ratios())
             case PriceKind.MARK:
-                self.market.set_marks(event)
+                self.market.set_marks(event, self.now_ms)
             case PriceKind.INDEX:
-                self.market.set_indexes(event)
+                self.market.set_indexes(event, self.now_ms)
         return []
 
     def _instruments(self, event: Instruments) -> list[Transition]:
@@ -122,7 +129,6 @@ class GuaranteeScheme(Scheme):
 
     def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
         account, trust = self.book.accounts[event.account], self.trust[event.account]
-        first = trust.snapshot_ms == NEVER
         coin = event.balance.coin
         before, terms = self._standing(event.account), self._terms(account, [coin])
         picture_ms = int(self.book.pools.answered_ms[account.pools[coin]]) if coin in account.pools else NEVER
@@ -133,8 +139,6 @@ class GuaranteeScheme(Scheme):
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
         said = self._dress(self.judge.reconciled(account))
-        if first:
-            said += self._gone(event.account)
         said += self._moved(account, why, before, terms)
         if owed:
             pool = account.pools[coin]
@@ -177,7 +181,10 @@ class GuaranteeScheme(Scheme):
         trust = self.trust.get(event.account)
         if trust is not None and not self.book.accounts[event.account].pools:
             trust.snapshot_due = ""
-        return super()._stream_up(event)
+        said = super()._stream_up(event)
+        if event.account:  # sent when every coin has its picture, but those that settle: theirs come afterwards
+            said += self._gone(event.account, but=self._settling_ms)
+        return said
 
     def _reconciles(self) -> BoolColumn:
         """Pictures come by coin: an account without any has none."""

@@ -1,6 +1,6 @@
 """Binance USDⓈ-M inside the engine: how its events move the book, and what is said about them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class JointScheme(Scheme):
     judge: JointJudge
 
     def __init__(
-        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: MutableMapping[IncidentKey, Incident]
     ) -> None:
         super().__init__(name, accounts, venue_rules, restored)
         self.market = Market(name)
@@ -73,6 +73,11 @@ class JointScheme(Scheme):
         then = index / (1 + verdict.value)
         since = "its dollar" if np.isclose(then, 1.0) else f"{then:,.6g} USD within the last hour"
         return f": {index:,.6g} USD, from {since}{share}"
+
+    def _why_gone(self, key: IncidentKey) -> str:
+        """An asset that was sold meanwhile has no row, so nothing judges it."""
+        sold = key.rule in COLLATERAL_RULES and (key.pool, key.subject) not in self.book.accounts[key.account].slots
+        return super()._why_gone(key) or ("the asset is no longer held" if sold else "")
 
     def positions(self) -> PositionTable:
         return joint_workings.positions(self.book)

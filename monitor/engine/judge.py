@@ -90,16 +90,18 @@ class Judge:
         changed = gauge.take(rows, level, keep=np.isnan(difference), may_improve=_yes(rows), blind=~_yes(rows))
         return self._verdicts(rule, gauge, rows, changed, difference, pools=rows)
 
-    def lagging(self, lag_ms: FloatColumn) -> list[Verdict]:
-        """Pools of which one input lags behind its own market, or whose figures are unknown. lag_ms: by pool row."""
+    def lagging(self, lag_ms: FloatColumn, held: BoolColumn) -> list[Verdict]:
+        """Pools of which one input lags behind its own market, or whose figures are unknown. lag_ms, held: by pool row.
+
+        held: the pool's coin settles, and may: nobody trades then.
+        """
         age_s = np.where(self._book.pools.active, lag_ms / 1000, 0.0)
         verdicts = []
         for rule, rows in self._pool_groups("stale", None):
             assert isinstance(rule, StaleRule)
             gauge = self._pool_gauge(rule.name)
             level = rule.judge(age_s[rows], gauge.known[rows])
-            settling = self._book.pools.held_ms[rows] != NEVER  # nobody trades then; what lasts too long is UNKNOWN anyway
-            changed = gauge.take(rows, level, keep=settling, may_improve=_yes(rows), blind=~_yes(rows))
+            changed = gauge.take(rows, level, keep=held[rows], may_improve=_yes(rows), blind=~_yes(rows))
             verdicts += self._verdicts(rule, gauge, rows, changed, age_s[rows], pools=rows, subject="an input of the pool")
         return verdicts
 

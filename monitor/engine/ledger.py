@@ -34,6 +34,7 @@ class Told(NamedTuple):
 
 
 # A row may claim to be newer than the answer for ever only if the venue's two clocks disagree: then the answer wins at last.
+# A row that is so far ahead of an answer has a wrong time: the answer wins at once.
 HEAL_MS = 60_000
 
 
@@ -61,10 +62,10 @@ class Ledger:
         self.rows_older += merge(self.positions, legs, event.as_of_ms)
         for asset in self.balances.keys() - balances.keys():
             version_ms = self.balances[asset].version_ms
-            if version_ms <= event.as_of_ms:
+            if not _after(version_ms, event.as_of_ms):
                 self.balances[asset] = Balance(asset, 0.0, 0.0, version_ms)
         for leg in self.positions.keys() - legs.keys():
-            if self.positions[leg].version_ms <= event.as_of_ms:
+            if not _after(self.positions[leg].version_ms, event.as_of_ms):
                 self.positions[leg] = flat(self.positions[leg])
         return _changed(before, self._told())
 
@@ -119,7 +120,7 @@ class CoinLedger:
         self.rows_older += merge(self.positions, legs, event.as_of_ms)
         of_coin = [leg for leg, position in self.positions.items() if position.margin_asset == coin]
         for leg in of_coin:
-            if leg not in legs and self.positions[leg].version_ms <= event.as_of_ms:
+            if leg not in legs and not _after(self.positions[leg].version_ms, event.as_of_ms):
                 self.positions[leg] = flat(self.positions[leg])
         return of_coin, _changed(before, self._told(coin))
 
@@ -181,8 +182,15 @@ def merge(ours: dict[Key, Row], theirs: dict[Key, Row], as_of_ms: int) -> int:
     return older
 
 
+def _after(version_ms: int, at_ms: int) -> bool:
+    """Whether ours was changed after that time of the venue's, as far as its version can be true."""
+    return at_ms < version_ms <= at_ms + HEAL_MS
+
+
 def _supersedes(version_ms: int, known_ms: int, as_of_ms: int) -> bool:
     """Whether a row of an answer asked for at as_of_ms replaces ours. An equal version does if it was asked for later."""
+    if known_ms > as_of_ms + HEAL_MS:
+        return True
     if version_ms != known_ms:
         return version_ms > known_ms or as_of_ms - known_ms > HEAL_MS
     return as_of_ms > known_ms

@@ -12,6 +12,7 @@ from monitor.model.events import AssetRate, AssetRates, Instruments, Prices
 from monitor.model.instruments import AssetInfo, Instrument
 
 NEVER = np.iinfo(np.int64).min // 2
+AHEAD_MS = 60_000  # a time so far beyond the venue's clock is wrong: it does not make the rows after it old
 _symbol, _price, _event_time_ms = attrgetter("symbol"), attrgetter("price"), attrgetter("event_time_ms")
 FLAT = 0  # symbol row of a position that is flat: its price is 1 and never changes
 UNIT = 0  # asset row of a pool that counts in its own asset: its rates are 1 and never change
@@ -73,7 +74,8 @@ class Market:
         self.asset_rows: dict[str, int] = {}
         self.last_rates: dict[str, AssetRate] = {}
         self.window = RateWindow(self.assets)
-        self.dropped = {"unknown_symbol": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
+        self.clock_offset_ms = 0  # venue − ours
+        self.dropped = {"unknown_symbol": 0, "unknown_asset": 0, "older_price": 0, "older_rate": 0}  # rows, by reason
         self._frame_names: list[str] = []
         self._frame_size = 0
         self._frame_rows: IndexColumn = np.zeros(0, np.intp)
@@ -107,6 +109,7 @@ class Market:
         for instrument in event.rows:
             self.instruments[instrument.symbol] = instrument
             self.symbol_row(instrument.symbol)
+            self.asset_row(instrument.margin_asset)
         for info in event.assets:
             self.asset_infos[info.asset] = info
             self.asset_row(info.asset)
@@ -114,38 +117,47 @@ class Market:
     def set_prices(self, event: Prices, now_ms: int) -> bool:
         """Upserts a frame; True if anything moved. A row older than what we have is dropped; equal time is idempotent.
 
-        Only an advancing event time keeps a symbol fresh: a feed that repeats itself for ever is dead.
+        Only an advancing event time keeps a symbol fresh: a feed that repeats itself for ever is dead. A time of the future
+        is overcome by any other: one wrong row must not end its symbol, nor a clock that stood still end them all.
         """
         rows = event.rows
         index = self._rows_of([*map(_symbol, rows)])
         price = np.fromiter(map(_price, rows), np.float64, len(rows))
         event_ms = np.fromiter(map(_event_time_ms, rows), np.int64, len(rows))
         symbols = self.symbols
-        known = index > FLAT
-        good = known & (event_ms >= symbols.event_ms[index]) & (price > 0) & (price < np.inf)
+        known, have_ms = index > FLAT, symbols.event_ms[index]
+        older = (event_ms < have_ms) & (have_ms <= self._latest_ms(now_ms))
+        good = known & ~older & (price > 0) & (price < np.inf)
+        fresh = index[good & (event_ms != have_ms)]
         if not good.all():
             self.dropped["unknown_symbol"] += int((~known).sum())  # nobody has named it
-            self.dropped["older_price"] += int((known & (event_ms < symbols.event_ms[index])).sum())
+            self.dropped["older_price"] += int((known & older).sum())
             index, price, event_ms = index[good], price[good], event_ms[good]
-        fresh = index[event_ms > symbols.event_ms[index]]
         symbols.price[index] = price
         symbols.event_ms[index] = event_ms
         symbols.seen_ms[fresh] = now_ms - event.late_ms
         return len(index) > 0
 
-    def set_marks(self, event: Prices) -> None:
+    def _latest_ms(self, now_ms: int) -> int:
+        """The latest time that an event can truly have."""
+        return now_ms + self.clock_offset_ms + AHEAD_MS
+
+    def set_marks(self, event: Prices, now_ms: int) -> None:
         """Mark prices beside the prices that margin is computed with. A row older than what we have is dropped."""
-        symbols = self.symbols
+        symbols, latest_ms = self.symbols, self._latest_ms(now_ms)
         for row in event.rows:
             symbol = self.symbol_rows.get(row.symbol, FLAT)
-            if symbol != FLAT and 0 < row.price < np.inf and row.event_time_ms >= symbols.mark_ms[symbol]:
+            older = row.event_time_ms < symbols.mark_ms[symbol] <= latest_ms
+            if symbol != FLAT and 0 < row.price < np.inf and not older:
                 symbols.mark[symbol], symbols.mark_ms[symbol] = row.price, row.event_time_ms
 
-    def set_indexes(self, event: Prices) -> None:
+    def set_indexes(self, event: Prices, now_ms: int) -> None:
         """Index prices of coins, in USD: for amounts in USD, not for margin."""
+        latest_ms = self._latest_ms(now_ms)
         for row in event.rows:
             known = self.last_rates.get(row.symbol)
-            if 0 < row.price < np.inf and (known is None or row.event_time_ms >= known.event_time_ms):
+            older = known is not None and row.event_time_ms < known.event_time_ms <= latest_ms
+            if 0 < row.price < np.inf and not older:
                 self.last_rates[row.symbol] = AssetRate(row.symbol, row.price, row.price, row.price, row.event_time_ms)
 
     def _rows_of(self, names: list[str]) -> IndexColumn:
@@ -158,12 +170,13 @@ class Market:
     def set_rates(self, event: AssetRates, now_ms: int) -> list[tuple[str, AssetRate, AssetRate]]:
         """Upserts collateral rates. Returns (asset, before, after) where the haircut changed: the venue's table moved."""
         changed = []
-        assets = self.assets
+        assets, latest_ms = self.assets, self._latest_ms(now_ms)
         for rate in event.rows:
             row = self.asset_rows.get(rate.asset)
             if row is None:
-                row = self.asset_row(rate.asset)
-            if rate.event_time_ms < assets.event_ms[row]:
+                self.dropped["unknown_asset"] += 1  # nobody has named it, and nobody holds it
+                continue
+            if rate.event_time_ms < assets.event_ms[row] <= latest_ms:
                 self.dropped["older_rate"] += 1
                 continue
             if not 0 < rate.bid <= rate.ask < np.inf:
@@ -171,7 +184,7 @@ class Market:
             before = self.last_rates.get(rate.asset)
             if before is not None and _haircut_moved(before, rate):
                 changed.append((rate.asset, before, rate))
-            if rate.event_time_ms > assets.event_ms[row]:
+            if rate.event_time_ms != assets.event_ms[row]:
                 assets.seen_ms[row] = now_ms
             assets.event_ms[row] = rate.event_time_ms
             assets.index[row], assets.bid[row], assets.ask[row] = rate.index, rate.bid, rate.ask

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -81,9 +81,9 @@ class Scheme(ABC):
     explain: PoolExplainer
 
     def __init__(
-        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: Mapping[IncidentKey, Incident]
+        self, name: str, accounts: Sequence[AccountSetup], venue_rules: RuleBook, restored: MutableMapping[IncidentKey, Incident]
     ) -> None:
-        """venue_rules: of what is no account's."""
+        """venue_rules: of what is no account's. restored: what was ended is taken out of it."""
         self.name = name
         self.venue_rules = venue_rules
         self.rules = {account.alias: account.rules for account in accounts}
@@ -158,7 +158,7 @@ class Scheme(ABC):
         return []
 
     def _clock_offset(self, event: ClockOffset) -> list[Transition]:
-        self.clock_offset_ms = event.offset_ms
+        self.clock_offset_ms = self.market.clock_offset_ms = event.offset_ms
         sure_ms = max(0, abs(event.offset_ms) - event.error_ms)
         offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
         return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
@@ -219,18 +219,23 @@ class Scheme(ABC):
                 said += self._happened(self.rules[alias].tier_change, alias, "", subject, text)
         return said
 
-    def _gone(self, alias: str) -> list[Transition]:
-        """Ends for restored incidents of pools that the account no longer has, and of rules that are switched off."""
-        pools, rules = self.book.accounts[alias].pools, self.rules[alias]
+    def _gone(self, alias: str, but: Container[str] = ()) -> list[Transition]:
+        """Ends for restored incidents of what the account no longer has, and of rules that are switched off.
+
+        Only after a complete picture of the account. but: pools of which it says nothing.
+        """
         said = []
-        for key, incident in self._restored.items():
-            if (key.venue, key.account) != (self.name, alias):
-                continue
-            if key.pool and key.pool not in pools:
-                said.append(ended(key, incident.level, self.now_ms, "the pool no longer exists"))
-            elif not getattr(rules, key.rule).enabled:
-                said.append(ended(key, incident.level, self.now_ms, "the rule is switched off"))
+        for key, incident in list(self._restored.items()):
+            if (key.venue, key.account) == (self.name, alias) and key.pool not in but and (why := self._why_gone(key)):
+                del self._restored[key]  # should it come back, it begins anew
+                said.append(ended(key, incident.level, self.now_ms, why))
         return said
+
+    def _why_gone(self, key: IncidentKey) -> str:
+        """ "" while a rule judges the key."""
+        if key.pool and key.pool not in self.book.accounts[key.account].pools:
+            return "the pool no longer exists"
+        return why_unjudged(self.rules[key.account], key.rule)
 
     def _happened(self, rule: OccurrenceRule, alias: str, pool: str, subject: str, text: str) -> list[Transition]:
         """A momentary transition, told once. alias "": of the whole venue."""
@@ -271,7 +276,10 @@ class Scheme(ABC):
         """Silence is an event: ages, and what follows from them."""
         pools, judge = self.book.pools, self.judge
         seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
-        verdicts = judge.lagging(self.book.set_ages(seen_ms, self.now_ms))
+        lag_ms = self.book.set_ages(seen_ms, self.now_ms)
+        held, overheld = self._held(np.arange(len(pools)))
+        lag_ms[overheld] = np.maximum(lag_ms, self.now_ms - pools.held_ms)[overheld]  # else one that was OK would be silent
+        verdicts = judge.lagging(lag_ms, held & ~overheld)
         was_blind = pools.blind.copy()
         self._mark_trust(np.arange(len(pools)))
         verdicts += judge.blinded(np.flatnonzero(pools.blind & ~was_blind))
@@ -314,9 +322,14 @@ class Scheme(ABC):
         age = np.where(fresh_ms == NEVER, 0, self.now_ms - fresh_ms)
         trusted = np.array([not trust.why_not for trust in self.trust.values()])[account]
         pools.may_improve[rows] = trusted & (age <= self.improve_ms[account])
-        held_ms = pools.held_ms[rows]
-        held_too_long = (held_ms != NEVER) & (self.now_ms - held_ms >= HOLD_MAX_MS)
-        pools.blind[rows] = ((age >= self.unknown_ms[account]) | held_too_long) & pools.active[rows]
+        _, overheld = self._held(rows)
+        pools.blind[rows] = ((age >= self.unknown_ms[account]) | overheld) & pools.active[rows]
+
+    def _held(self, rows: Rows) -> tuple[BoolColumn, BoolColumn]:
+        """(whose alerts are held as the venue settles, of those the ones that have been for too long)."""
+        held_ms = self.book.pools.held_ms[rows]
+        held = held_ms != NEVER
+        return held, held & (self.now_ms - held_ms >= HOLD_MAX_MS)
 
     # -------------------------------------------------------------- words
 
@@ -423,6 +436,14 @@ class Scheme(ABC):
 
     def _health(self) -> Array:
         return joint.health(self.book.pools.equity, self.book.pools.requirement)
+
+
+def why_unjudged(rules: RuleBook, name: str) -> str:
+    """ "" for a rule that is there and on. An incident of an older version may name one that is not there."""
+    rule = getattr(rules, name) if name in RuleBook.model_fields else None
+    if rule is None:
+        return "the rule no longer exists"
+    return "" if rule.enabled else "the rule is switched off"
 
 
 def ended(key: IncidentKey, was: Level, now_ms: int, why: str) -> Transition:

@@ -9,7 +9,7 @@ from oracle_htx import CoinAccount, figures
 
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
-from monitor.model.alerts import Transition
+from monitor.model.alerts import Incident, IncidentKey, Transition
 from monitor.model.events import (
     CoinBalance,
     CoinSnapshot,
@@ -100,9 +100,10 @@ class CoinWorld:
 
     rules: RuleBook = field(default_factory=RuleBook)
     now_ms: int = START_MS
+    restored: dict[IncidentKey, Incident] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.engine = Engine([AccountSetup(VENUE, "main", self.rules)], self.rules)
+        self.engine = Engine([AccountSetup(VENUE, "main", self.rules)], self.rules, self.restored)
 
     def feed(self, event: Event, after_ms: int = 0) -> list[Transition]:
         self.now_ms += after_ms

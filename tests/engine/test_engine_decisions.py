@@ -9,8 +9,11 @@ from msgspec import structs
 
 from monitor.model.alerts import Level
 from monitor.model.events import (
+    AssetRate,
+    AssetRates,
     Balance,
     Brackets,
+    ClockOffset,
     Instruments,
     LeverageChanged,
     Mode,
@@ -25,7 +28,7 @@ from monitor.model.events import (
     VenueCall,
     VenueFigures,
 )
-from monitor.model.instruments import BracketTable, Instrument
+from monitor.model.instruments import AssetInfo, BracketTable, Instrument
 from monitor.rules import RuleBook
 from monitor.rules.health import HealthRule
 
@@ -195,6 +198,44 @@ def test_a_repeating_feed_is_a_dead_feed() -> None:
     assert [t.level.word for t in said if t.key.subject == "mark price"] == ["warning", "high"]
 
 
+def test_one_row_from_the_future_does_not_end_its_symbol() -> None:
+    """A venue's slip, such as a time in microseconds: what comes after it in true time is not old."""
+    world = World(wallets={"USDT": 1000.0, "USDC": 100.0})
+    world.start()
+    far_ms = world.now_ms * 1000
+    world.feed(Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", 20_000.0, far_ms)]))
+    world.feed(AssetRates(VENUE, [AssetRate("USDC", 1.0, 1.0, 1.0, far_ms)]))
+    assert levels(world.mark(19_000.0)) == [("ok", "high")]
+    assert "high" in [now for _, now in levels(world.rate("USDC", 0.98), "collateral_rate")]
+    assert [t for t in world.seconds(40, keep_fresh=True) if t.key.rule == "stale"] == []
+    assert world.engine.event_counts().dropped[VENUE, "older_price"] == 0
+    old = Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", 30_000.0, world.now_ms - 1)])
+    assert world.feed(old) == [], "the order of true times holds again"
+    assert world.engine.event_counts().dropped[VENUE, "older_price"] == 1
+
+
+def test_a_feed_that_repeats_a_time_of_the_future_is_dead_too() -> None:
+    world = World()
+    world.start()
+    said = []
+    for _ in range(20):
+        row = Price("BTCUSDT", 20_000.0, START_MS * 1000)
+        said += world.feed(Prices(VENUE, PriceKind.MARK, [row]), after_ms=1000)
+        said += world.feed(TimePassed())
+    assert [t.level.word for t in said if t.key.subject == "mark price"] == ["warning", "high"]
+
+
+def test_the_future_begins_at_the_venues_clock_and_not_at_ours() -> None:
+    """Ours is ten minutes behind: the venue's times are true, and an older one is old."""
+    world = World()
+    world.start()
+    world.feed(ClockOffset(VENUE, 600_000, 10))
+    at_ms = world.now_ms + 600_000
+    world.feed(Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", 20_000.0, at_ms)]))
+    assert levels(world.feed(Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", 19_000.0, at_ms - 1)]))) == []
+    assert world.engine.event_counts().dropped[VENUE, "older_price"] == 1
+
+
 def test_an_older_price_is_dropped() -> None:
     world = World()
     world.start()
@@ -261,6 +302,31 @@ def test_what_got_worse_meanwhile_is_told_after_a_restart() -> None:
 def test_what_was_unknown_at_the_end_is_judged_again_and_not_forgotten() -> None:
     world = World(restored=open_incident(Level.UNKNOWN, known=Level.CRITICAL))
     assert levels(world.start(mark_at(1.21))) == [("unknown", "critical")], "inside the hysteresis of what was known"
+
+
+def test_what_was_unknown_at_the_end_stays_so_until_there_are_figures() -> None:
+    world = World(restored=open_incident(Level.UNKNOWN, known=Level.HIGH))
+    world.feed(Instruments(VENUE, (Instrument("BTCUSDT", "USDT"),), (AssetInfo("USDT"),)))
+    world.feed(Brackets(VENUE, "main", (BracketTable("BTCUSDT", TIERS),), world.now_ms))
+    world.rate("USDT", 1.0)
+    assert levels(world.snapshot()) == [], "the account is known, its price is not"
+    assert world.pool().health is None
+    said = world.mark(mark_at(1.3))
+    assert [(t.was.word, t.level.word, t.summary) for t in said if t.key.rule == "health"] == [
+        ("unknown", "high", "health 1.3 is at or below 1.5")
+    ]
+
+
+def test_what_was_blind_and_comes_back_without_a_price_stays_unknown() -> None:
+    world = World()
+    world.start(mark_at(1.3))
+    world.feed(StreamDown(VENUE, "main", "user", "reset"))
+    assert levels(world.seconds(70, keep_fresh=True)) == [("high", "unknown")]
+    world.feed(StreamUp(VENUE, "main", "user"))
+    unpriced = Position("ETHUSDC", "BOTH", 1.0, 2000.0, START_MS, margin_asset="USDC")
+    assert levels(world.snapshot(positions=(world.position, unpriced)) + world.seconds(3, keep_fresh=True)) == []
+    said = world.snapshot(positions=(world.position,)) + world.seconds(2, keep_fresh=True)
+    assert levels(said) == [("unknown", "high")], "with figures it is judged again"
 
 
 def test_incidents_of_what_is_gone_come_to_an_end() -> None:

@@ -166,6 +166,37 @@ def test_a_settlement_that_does_not_end_is_unknown_after_five_minutes() -> None:
     assert levels(world.settling(False), "health") == [("unknown", "critical")]
 
 
+@pytest.mark.parametrize("pictures", [False, True], ids=["no-pictures", "pictures-go-on"])
+def test_a_settlement_that_does_not_end_is_told_of_a_pool_that_was_ok(pictures: bool) -> None:
+    """No alert of the pool is open that could become UNKNOWN: its data's age says it, or nobody would know."""
+    world = CoinWorld()
+    price = {"BTC231229": 10_000.0}
+    world.start({"BTC231229": 500.0})
+    world.feed(StreamUp(VENUE, "main", "user"))
+    world.seconds(2, price)
+    world.settling(True)
+
+    def stale(seconds: int) -> list[Transition]:
+        said = []
+        for _ in range(seconds):
+            said += world.seconds(1, price)
+            if pictures:
+                said += world.snapshot({"BTC231229": 500.0})
+        return [t for t in said if t.key.pool == "BTC"]
+
+    assert stale(299) == [], "held"
+    told = stale(900)
+    assert [(t.key.rule, t.was.word, t.level.word) for t in told] == [("stale", "ok", "critical")], "once"
+    assert told[0].summary == (
+        "an input of the pool is 300 s old, limit 60 s; the figures are UNKNOWN; the venue says that BTC settles, for 300 s now"
+    )
+    world.settling(False)
+    said = world.seconds(2, price)
+    assert [(t.key.rule, t.level.word, t.summary) for t in said if t.key.pool == "BTC"] == [
+        ("stale", "ok", "an input of the pool is fresh again")
+    ]
+
+
 def test_a_coin_that_is_first_told_of_while_it_settles_is_held_too() -> None:
     world = CoinWorld()
     world.settling(True)

@@ -9,6 +9,7 @@ from monitor.engine.ledger import HEAL_MS, Ledger
 from monitor.model.events import AccountSnapshot, AccountUpdate, Balance, Mode, Position
 
 NOW = 1_000_000
+FAR = NOW * 1000
 
 
 def snapshot(
@@ -64,6 +65,16 @@ def update(event_ms: int, *, wallet: float | None = None, amount: float | None =
             7,
             None,
             "a row cannot be newer than an answer that was asked for a minute later",
+        ),
+        ([update(FAR, wallet=9), snapshot(NOW, wallet=(7, NOW))], 7, None, "a time in microseconds does not outlive an answer"),
+        ([update(FAR, amount=3), snapshot(NOW, amount=(1, NOW))], None, 1, "nor that of a leg"),
+        ([update(FAR, wallet=9), snapshot(NOW, wallet=(7, FAR))], 7, None, "not where it repeats the wrong time either"),
+        ([update(FAR, wallet=9, amount=3), snapshot(NOW)], 0, 0, "nor a picture that has it no longer"),
+        (
+            [update(NOW + HEAL_MS, wallet=9), snapshot(NOW, wallet=(7, NOW))],
+            9,
+            None,
+            "a minute ahead is still a clock that is off",
         ),
     ],
 )

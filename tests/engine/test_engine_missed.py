@@ -261,13 +261,15 @@ def test_rows_that_are_not_taken_are_counted_by_reason() -> None:
     world = live()
     t = world.now_ms
     world.feed(Prices(VENUE, PriceKind.MARK, [Price("BTCUSDT", 1.0, t - 5000), Price("NEVERUSDT", 1.0, t + 1)]))
-    world.feed(AssetRates(VENUE, [AssetRate("USDT", 0.5, 0.5, 0.5, t - 5000)]))
+    rows = [AssetRate("USDT", 0.5, 0.5, 0.5, t - 5000), AssetRate("NEVER", 0.5, 0.5, 0.5, t + 1)]
+    world.feed(AssetRates(VENUE, rows))
     update(world, Balance("USDT", 5.0, 5.0, 1), positions=(Position("BTCUSDT", "BOTH", 0.0, 0.0, 1),))
     assert world.engine.event_counts().dropped == {
         (VENUE, "older_price"): 1,
         (VENUE, "older_rate"): 1,
         (VENUE, "older_account_row"): 2,
         (VENUE, "unknown_symbol"): 1,
+        (VENUE, "unknown_asset"): 1,
     }
     assert world.pool().equity == 1000.0, "none of them moved a figure"
 

@@ -1,0 +1,152 @@
+"""Incidents that were open when the program ended: they end by data, or when what they speak of is gone; never before."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from coin_world import VENUE as HTX
+from coin_world import CoinWorld
+from engine_world import VENUE as BINANCE
+from engine_world import World
+
+from monitor.model.alerts import Incident, IncidentKey, Level, Transition
+from monitor.model.events import CoinBalance, CoinSnapshot, GuaranteeTables, Instruments, Position, Settlement, StreamUp
+from monitor.model.figures import PoolKey
+from monitor.model.instruments import FactorTable, FactorTier, Instrument
+from monitor.rules import RuleBook
+
+GONE = "the pool no longer exists"
+
+
+def was_open(key: IncidentKey, level: Level = Level.CRITICAL) -> dict[IncidentKey, Incident]:
+    """What the store would hold."""
+    return {key: Incident(id="1", key=key, level=level, worst=level, opened_ms=0, changed_ms=0, summary="", known_level=level)}
+
+
+def coin_health(coin: str, level: Level = Level.CRITICAL) -> dict[IncidentKey, Incident]:
+    return was_open(IncidentKey(HTX, "main", coin, "health"), level)
+
+
+# ------------------------------------------------------------------ HTX: pictures come by coin
+
+
+class TwoCoins(CoinWorld):
+    """BTC is healthy; ETH stands at a health of its static balance × 50, at 1,000 USD in contracts of 10 USD."""
+
+    def market(self) -> None:
+        rows = [Instrument("BTC1", "BTC", "1", face=100.0), Instrument("ETH1", "ETH", "1", face=10.0)]
+        self.feed(Instruments(HTX, tuple(rows)))
+        eth = FactorTable("ETH", 10.0, (FactorTier(0, 0, math.inf, 0.2),))
+        self.feed(GuaranteeTables(HTX, self.now_ms, (self.factor_table(0.2), eth)))
+        self.last({"BTC1": 10_000.0, "ETH1": 1_000.0})
+
+    def eth(self, health: float) -> list[Transition]:
+        """10 contracts at 10x: 0.01 ETH of margin in use, liquidated at 0.002 ETH."""
+        return self.feed(
+            CoinSnapshot(
+                venue=HTX,
+                account="main",
+                as_of_ms=self.now_ms,
+                balance=CoinBalance(
+                    coin="ETH",
+                    margin_static=health * 0.002,
+                    profit_real=0.0,
+                    margin_frozen=0.0,
+                    leverage=10.0,
+                    adjust_factor=None,
+                    version_ms=self.now_ms,
+                ),
+                positions=(Position("ETH1", "LONG", 10.0, 1_000.0, self.now_ms, margin_asset="ETH"),),
+                implied_prices={},
+            )
+        )
+
+    def up(self) -> list[Transition]:
+        return self.feed(StreamUp(HTX, "main", "user"))
+
+
+def told(said: list[Transition]) -> list[tuple[str, str, str]]:
+    return [(t.key.pool, t.was.word, t.level.word) for t in said if t.key.rule == "health"]
+
+
+@pytest.mark.parametrize(
+    ("health", "expected", "why"),
+    [
+        (1.17, [], "as bad as it was told: the incident stays open, and nobody is paged twice"),
+        (1.05, [("ETH", "critical", "emergency")], "worse meanwhile"),
+        (3.0, [("ETH", "critical", "ok")], "its own figures end it"),
+    ],
+)
+def test_the_first_coins_picture_says_nothing_of_the_others(
+    health: float, expected: list[tuple[str, str, str]], why: str
+) -> None:
+    world = TwoCoins(restored=coin_health("ETH"))
+    world.market()
+    assert told(world.snapshot({"BTC1": 100.0})) == [], "ETH has no picture yet"
+    assert told(world.eth(health) + world.up()) == expected, why
+    figures = world.engine.figures(PoolKey(HTX, "main", "ETH"))
+    assert figures is not None
+    assert figures.health == pytest.approx(health)
+
+
+def test_a_coin_that_the_complete_picture_does_not_hold_is_gone_and_begins_anew() -> None:
+    world = TwoCoins(restored=coin_health("ETH"))
+    world.market()
+    world.snapshot({"BTC1": 100.0})
+    said = world.up()
+    assert [(t.key.pool, t.was.word, t.level.word, t.summary) for t in said] == [("ETH", "critical", "ok", GONE)]
+    assert world.up() == [], "told once"
+    assert told(world.eth(1.17)) == [("ETH", "ok", "critical")], "what was ended and comes back is told again"
+
+
+def test_a_coin_that_settles_has_no_picture_yet() -> None:
+    """The stream is up without it: the venue answers nothing of a coin while it settles."""
+    world = TwoCoins(restored=coin_health("ETH"))
+    world.market()
+    world.feed(Settlement(HTX, "ETH", True, world.now_ms))
+    assert world.snapshot({"BTC1": 100.0}) + world.up() == []
+    world.feed(Settlement(HTX, "ETH", False, world.now_ms))
+    assert told(world.eth(1.17)) == [], "still as it was told"
+    world.now_ms += 1000
+    assert told(world.eth(3.0)) == [("ETH", "critical", "ok")]
+
+
+def test_an_account_without_any_coin_ends_what_was_open_when_its_stream_is_up() -> None:
+    world = TwoCoins(restored=coin_health("ETH"))
+    assert [t.summary for t in world.up()] == [GONE]
+
+
+# ------------------------------------------------------------------ subjects and rules that are no longer there
+
+
+@pytest.mark.parametrize("rule", ["collateral_rate", "premium", "asset_mix", "auto_exchange"])
+def test_the_incident_of_an_asset_that_was_sold_meanwhile_ends(rule: str) -> None:
+    settings = {"premium": {"enabled": True}, "asset_mix": {"enabled": True}}
+    key = IncidentKey(BINANCE, "main", "USD", rule, "USDC")
+    world = World(RuleBook.model_validate(settings), restored=was_open(key), wallets={"USDT": 1000.0, "USDC": 0.0})
+    ends = [(t.level.word, t.summary) for t in world.start() if t.key == key]
+    assert ends == [("ok", "the asset is no longer held")], "the picture lists it with a wallet of 0"
+
+
+def test_the_incident_of_an_asset_that_is_held_ends_by_its_rate_only() -> None:
+    key = IncidentKey(BINANCE, "main", "USD", "collateral_rate", "USDC")
+    world = World(restored=was_open(key), wallets={"USDT": 1000.0, "USDC": 500.0})
+    assert [(t.level.word, t.was.word) for t in world.start() if t.key == key] == [("ok", "critical")]
+    assert all("no longer" not in t.summary for t in world.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("venue", "account", "why"),
+    [(BINANCE, "main", "told by the first picture"), (BINANCE, "", "of the venue, told at once")],
+)
+def test_a_stored_rule_that_no_longer_exists_ends_and_breaks_nothing(venue: str, account: str, why: str) -> None:
+    key = IncidentKey(venue, account, "USD" if account else "", "rule_of_an_older_version")
+    world = World(restored=was_open(key))
+    said = world.engine.abandoned(world.now_ms) + world.start()
+    assert [t.summary for t in said if t.key == key] == ["the rule no longer exists"], why
+
+
+def test_a_name_that_is_no_rule_is_no_rule_though_the_settings_know_it() -> None:
+    key = IncidentKey(BINANCE, "main", "USD", "model_fields")
+    assert [t.summary for t in World(restored=was_open(key)).start() if t.key == key] == ["the rule no longer exists"]
