@@ -38,7 +38,9 @@ class SelfCheck(Struct, frozen=True, kw_only=True):
 class EventCounts(Struct, frozen=True, kw_only=True):
     """What became of the venues' events, since the start."""
 
-    dropped: dict[tuple[str, str], int]  # rows, by (venue, reason): "older_price", "older_account_row", "unknown_symbol", "unknown_asset", …
+    dropped: dict[
+        tuple[str, str], int
+    ]  # rows, by (venue, reason): "older_price", "older_account_row", "unknown_symbol", "unknown_asset", …
     missed: dict[str, int]  # by venue: changes of accounts that only REST told
 
 
