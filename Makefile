@@ -22,11 +22,12 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" --ignore tests/faults --ignore tests/faults_out --ignore tests/kill --ignore tests/soak $(ARGS)
 
 # These tests race with compressed time, and a neighbour on the machine may win: what failed runs once more, alone. A defect fails again.
-ALONE = --last-failed --last-failed-no-failures none -n 0
+REMEMBER = -p cacheprovider
+ALONE = $(REMEMBER) --last-failed --last-failed-no-failures none -n 0
 
 # The fault catalogue, row by row, in compressed time; FAULT_TABLE=deploy/docs/faults.md writes the table of the run.
 test-faults: install
-	$(BIN)/python -m pytest tests/faults tests/faults_out -n auto --dist worksteal $(ARGS) || \
+	$(BIN)/python -m pytest tests/faults tests/faults_out $(REMEMBER) -n auto --dist worksteal $(ARGS) || \
 	  $(BIN)/python -m pytest tests/faults tests/faults_out $(ALONE) $(ARGS)
 
 # 300 deaths by kill -9, 20,000 steps of the incidents' life, 100,000 broken frames for each decoder, 10,000 orders of a recording.
@@ -35,7 +36,7 @@ test-kill: install
 
 # A day of 24 hours in three minutes. Alone on the machine: it measures memory.
 test-day: install
-	$(BIN)/python -m pytest tests/soak $(ARGS) || $(BIN)/python -m pytest tests/soak $(ALONE) $(ARGS)
+	$(BIN)/python -m pytest tests/soak $(REMEMBER) $(ARGS) || $(BIN)/python -m pytest tests/soak $(ALONE) $(ARGS)
 
 # The day, and 1,000 deaths.
 soak: install

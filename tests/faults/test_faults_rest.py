@@ -131,7 +131,11 @@ async def test_row_32_maintenance_is_one_alert_not_one_a_tick(stage: Any) -> Non
         scene.exchange.fault("clear")
         scene.fault_ends()
         await scene.recovered(within_s=90)
-        assert {m["incident"]["id"] for m in scene.receiver.webhook if m["reason"] == "resolved"} == incidents
+
+        def over() -> set[str]:
+            return {m["incident"]["id"] for m in scene.receiver.webhook if m["reason"] == "resolved"}
+
+        await scene.until(lambda: over() == incidents, "the end of each is told", 30)
 
 
 # ------------------------------------------------------------------ names
