@@ -22,7 +22,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not bench" --ignore tests/faults --ignore tests/faults_out --ignore tests/kill --ignore tests/soak $(ARGS)
 
 # These tests race with compressed time, and a neighbour on the machine may win: what failed runs once more, alone. A defect fails again.
-REMEMBER = -p cacheprovider
+REMEMBER = -o addopts="-ra --strict-markers --strict-config"
 ALONE = $(REMEMBER) --last-failed --last-failed-no-failures none -n 0
 
 # The fault catalogue, row by row, in compressed time; FAULT_TABLE=deploy/docs/faults.md writes the table of the run.
