@@ -74,6 +74,7 @@ class Monitor:
 
     reload: called for POST /-/reload; it loads the configuration, and calls `end(Ended.RELOAD)` if it is good.
     on_started: called once the page is up and the venues run. reload_good: whether the last reload could be put into force.
+    clock: wall clock. clock_s: monotonic, that of the event loop.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Monitor:
         config: Config,
         *,
         clock: Clock | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
         reload: Reload | None = None,
         on_started: Callable[[], None] = lambda: None,
         reload_good: bool = True,
@@ -88,11 +90,12 @@ class Monitor:
         self.config = config
         self._reload_good = reload_good
         self.clock = clock or Clock()
+        self._clock_s = clock_s
         self._reload = reload if config.web.reload_enabled else None
         self._ended: asyncio.Future[Ended] | None = None
         self._crossings: asyncio.Queue[list[Transition]] = asyncio.Queue()
         self._on_started = on_started
-        self._turned_s = time.monotonic()  # when it began to start or to end
+        self._turned_s = clock_s()  # when it began to start or to end
         self.started = asyncio.Event()
         self._adapters: dict[str, Venue] = {}
         self.server: Server
@@ -117,7 +120,7 @@ class Monitor:
         """Why a restart of the process would help; empty while it would not."""
         if self.started.is_set() and self._ended is not None and not self._ended.done():
             return self.dead_man.hangs()
-        turning_s = time.monotonic() - self._turned_s
+        turning_s = self._clock_s() - self._turned_s
         return {Reason.LOOP_SLOW: f"starting or ending for {turning_s:.0f} s"} if turning_s >= TURN_S_MAX else {}
 
     def status(self) -> str:
@@ -146,13 +149,14 @@ class Monitor:
                 figures_of=self._figures,
                 levers_of=self._levers,
                 now_ms=clock.now_ms,
+                clock_s=self._clock_s,
             )
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
             venues = venues_of(config, self.emit, clock)
             self._adapters = {venue.name: venue for venue in venues}
             self._bans = Bans(venues, store, clock.now_ms)
             self._rates = RateKeeper(self.engine, store, list(self._adapters), clock.now_ms())
-            self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe())
+            self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe(self._clock_s), self._clock_s)
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
             self.readout.reload_good = self._reload_good
             await self.desk.handle(self.engine.abandoned(clock.now_ms()))
@@ -226,7 +230,7 @@ class Monitor:
         try:
             await asyncio.wait([*tasks, deciding, sending, self._ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._turned_s = time.monotonic()
+            self._turned_s = self._clock_s()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -293,7 +297,7 @@ class Monitor:
         tasks.append(asyncio.create_task(self.dead_man.check_store(), name="store-check"))
         settings = self.config.heartbeat
         if settings.url is not None:
-            heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms)
+            heartbeat = Heartbeat(settings.url, settings, self.dead_man.unwell, self.clock.now_ms, self._clock_s)
             self.readout.heartbeat = heartbeat.status
             tasks.append(asyncio.create_task(heartbeat.run(), name="heartbeat"))
         return tasks

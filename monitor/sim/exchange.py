@@ -28,7 +28,8 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -58,6 +59,7 @@ class SimExchange:
     accounts: None for the default one, else at least one; the first is that of `first_line`.
     htx_accounts: the same for HTX; empty: HTX is not served.
     symbols: pad the universe to at least so many contracts. noise: 0 for prices that move by scenario and by hand alone.
+    clock_s: monotonic, what the simulated clock runs by.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class SimExchange:
         check_timestamps: bool = True,
         noise: float = 1.0,
         htx_accounts: Sequence[SimHtxAccount] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         if accounts is not None and not accounts:
             raise ValueError("an exchange without accounts")
         self._tick_seconds = tick_seconds
-        self._clock = SimClock(start_ms, 1.0 / tick_seconds, frozen)
+        self._clock = SimClock(start_ms, 1.0 / tick_seconds, frozen, clock_s)
         self.world = World(seed, scenario_named(scenario), noise)
         self.binance = BinanceUsdm(self.world, self._clock, seed, symbols, accounts, weight_limit, check_timestamps)
         self._htx: HtxCoinFutures | None = None

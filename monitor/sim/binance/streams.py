@@ -5,7 +5,6 @@ un-routed /ws and /stream of old, is acknowledged and stays silent, as on the ex
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,7 +53,7 @@ class Connection(Line):
 
     def is_flooding(self) -> bool:
         """Count one arrival. In real time: the limit protects a real machine."""
-        self._arrivals.append(time.monotonic())
+        self._arrivals.append(asyncio.get_running_loop().time())
         return len(self._arrivals) > MESSAGES_PER_S_MAX and self._arrivals[-1] - self._arrivals[0] < 1.0
 
 

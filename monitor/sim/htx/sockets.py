@@ -6,7 +6,6 @@ dropped for the speed of the simulation.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class Connection(Line):
         self.pinged_ms = now_ms
         self._pings.append(token)
         if not self.unanswered:
-            self.oldest_unanswered_s = time.monotonic()
+            self.oldest_unanswered_s = asyncio.get_running_loop().time()
         self.unanswered += 1
 
     def ponged(self, token: Any) -> None:
@@ -132,7 +131,7 @@ class Hub:
         for connection in list(self.connections):
             if now - connection.pinged_ms < PING_EVERY_MS:
                 continue
-            waited_s = time.monotonic() - connection.oldest_unanswered_s
+            waited_s = asyncio.get_running_loop().time() - connection.oldest_unanswered_s
             if connection.unanswered >= PINGS_UNANSWERED_MAX:
                 if waited_s >= self.pong_grace_s:
                     connection.abort()
