@@ -16,7 +16,7 @@ class RestFault:
     status: int = 0
     code: int = -1000
     message: str = "An unknown error occurred while processing the request."
-    retry_after_s: int | None = None
+    retry_after_s: int | str | None = None  # a text: the header as it is
     html: bool = False
     delay_ms: int = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from venues_exchange import Exchange, PlainSecret, access, now_ms, quick, refusa
 
 from monitor.model.streams import Counters
 from monitor.venues.base import Fault, VenueError
-from monitor.venues.binance import signing
+from monitor.venues.binance import reference, signing
 from monitor.venues.binance.budget import Budget, Priority
 from monitor.venues.binance.keys import check_key
 from monitor.venues.binance.rest import RestClient, together
@@ -349,6 +350,70 @@ async def test_a_retry_after_date() -> None:
         with pytest.raises(VenueError) as caught:
             await c.rest.call(ACCOUNT, access=access())
         assert caught.value.retry_at_ms == clock.ms + 30_000
+
+
+_DAY_S = 86_400
+_HUGE_DATE = "Fri, 31 Dec 99999999999999999999 23:59:59 GMT"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "msg", "pause_s", "why"),
+    [
+        (429, {"Retry_After": "99999999999999999999"}, "", 3600, "an hour, then it is asked again"),
+        (429, {"Retry_After": "9" * 401}, "", 3600, "no float holds it"),
+        (429, {"Retry_After": "Fri, 31 Dec 9999 23:59:59 GMT"}, "", 3600, "a date of the last year that there is"),
+        (429, {"Retry_After": _HUGE_DATE}, "", 30, "a date that no calendar has: as if no time were named"),
+        (429, {"Retry_After": "1e400"}, "", 30, "not whole seconds"),
+        (429, {"Retry_After": "-5"}, "", 30, "negative"),
+        (429, {"Retry_After": "nan"}, "", 30, "no number"),
+        (403, {"Retry_After": "99999999"}, "", 3600, "the firewall"),
+        (418, {"Retry_After": "99999999"}, "", 3 * _DAY_S, "the venue's longest ban"),
+        (418, {"Retry_After": str(3 * _DAY_S)}, "", 3 * _DAY_S, "which may be ordered"),
+        (418, {"Retry_After": "Fri, 31 Dec 9999 23:59:59 GMT"}, "", 3 * _DAY_S, "a date beyond it"),
+        (418, {}, "IP banned until 9999999999999.", 3 * _DAY_S, "an end in the message beyond it"),
+        (418, {}, "IP banned until 99999999999999999999.", 3 * _DAY_S, "more digits than a time has: the first 13 are one"),
+        (418, {"Retry_After": _HUGE_DATE}, "", 120, "a ban that names no end"),
+    ],
+)
+async def test_row_8_no_number_from_outside_raises_or_waits_absurdly(
+    status: int, headers: dict[str, str], msg: str, pause_s: int, why: str
+) -> None:
+    clock = HandClock(1_700_000_000_000)
+    async with client(clock) as c:
+        c.exchange.answers["GET", "/fapi/v3/account"] = refusal(status, -1003 if status != 403 else 0, msg, **headers)
+        with pytest.raises(VenueError) as caught:
+            await c.rest.call(ACCOUNT, access=access())
+        assert caught.value.retry_at_ms == clock.ms + 1000 * pause_s, why
+        clock.ms += 1000 * pause_s
+        await c.rest.call(SERVER_TIME)
+
+
+async def test_row_8_a_clock_that_is_set_back_makes_no_pause_longer_than_the_longest() -> None:
+    clock = HandClock(1_700_000_000_000 + 400 * 1000 * _DAY_S)  # 400 days ahead, as a machine without a battery may be
+    budget = Budget(clock, Counters(), limit=2400, shares=SHARES)
+    budget.block(Fault.BANNED, clock.ms + 1000 * 120)
+    clock.ms = 1_700_000_000_000
+    with pytest.raises(VenueError) as caught:
+        await budget.admit(1, Priority.SNAPSHOT)
+    assert caught.value.wait_s(clock.ms) == 3 * _DAY_S
+    clock.ms += 3 * 1000 * _DAY_S
+    await budget.admit(1, Priority.SNAPSHOT)
+
+
+@pytest.mark.parametrize(
+    ("limit", "taken", "why"),
+    [
+        (2400, 2400, "the venue's own"),
+        (6000, 6000, "of the test network"),
+        (10**400, None, "an int of Python that no float holds"),
+        (1, None, "one call a minute is no limit of this venue"),
+        (0, None, "none at all"),
+        (-5, None, "negative"),
+    ],
+)
+def test_row_8_the_weight_limit_is_a_number_that_can_be(limit: int, taken: int | None, why: str) -> None:
+    row = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": limit}
+    assert reference.weight_limit(json.dumps({"symbols": [], "rateLimits": [row]}).encode()) == taken, why
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def _reject_rest(
     status: int = 503,
     code: int = -1000,
     msg: str = "Unknown error, please check your request or try again later.",
-    retry_after_s: int | None = None,
+    retry_after_s: int | str | None = None,
     html: bool = False,
 ) -> None:
     venue.faults.rest.append(RestFault(count, path, status, code, msg, retry_after_s, html))

@@ -7,7 +7,9 @@ from enum import IntEnum
 from monitor.model.streams import Counters
 from monitor.venues.base import Fault, VenueError
 
+LONGEST_BAN_S = 3 * 86_400.0  # the venue's longest; an end beyond it is a wrong number, or noted by a wrong clock
 _MINUTE_MS = 60_000
+_LONGEST_MS = round(1000 * LONGEST_BAN_S)
 _SAME_PAUSE_MS = 2_000  # answers to calls that were under way together name the same end a little differently
 
 
@@ -45,8 +47,10 @@ class Budget:
         self._counters.weight_used = self.used()
 
     def block(self, reason: Fault, until_ms: int) -> bool:
-        """No call at all before `until_ms`: who goes on after a 429 is banned. True: that is news."""
-        again = self._now_ms() < self._blocked_until_ms and reason is self._blocked_by
+        """No call at all before `until_ms`, but for 3 days at most: who goes on after a 429 is banned. True: that is news."""
+        now_ms = self._now_ms()
+        until_ms = min(until_ms, now_ms + _LONGEST_MS)
+        again = now_ms < self._blocked_until_ms and reason is self._blocked_by
         news = until_ms > self._blocked_until_ms + (_SAME_PAUSE_MS if again else 0)
         if until_ms > self._blocked_until_ms:
             self._blocked_until_ms, self._blocked_by = until_ms, reason
@@ -61,6 +65,7 @@ class Budget:
         """Returns when a call of this weight may be made, and charges it. Raises VenueError at once during an ordered pause."""
         while True:
             now_ms = self._now_ms()
+            self._blocked_until_ms = min(self._blocked_until_ms, now_ms + _LONGEST_MS)  # our clock may have been set back
             if now_ms < self._blocked_until_ms:
                 raise VenueError(
                     self._blocked_by,

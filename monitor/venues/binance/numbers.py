@@ -14,6 +14,9 @@ Amount = Annotated[float, Meta(gt=-1e18, lt=1e18)]
 NotNegative = Annotated[float, Meta(ge=0, lt=1e18)]
 Leverage = Annotated[float, Meta(gt=0, le=10_000)]
 TimeMs = Annotated[int, Meta(ge=0, lt=10**14)]  # up to the year 5138: anything longer is no time in milliseconds
+ErrorCode = Annotated[int, Meta(gt=-(10**9), lt=10**9)]
+Ordinal = Annotated[int, Meta(ge=0, lt=10**6)]  # a place in a table
+WeightLimit = Annotated[int, Meta(ge=0, lt=10**9)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 # All that a msgspec decoder raises on hostile input: malformed, wrong types, bad UTF-8, nested too deep.

@@ -6,8 +6,10 @@ from monitor.model.events import AssetRate, AssetRates, Brackets, Instruments, P
 from monitor.model.instruments import AssetInfo, Bracket, BracketTable, Instrument
 from monitor.model.streams import Counters, count
 from monitor.venues.binance.answers import Answer, read, read_rows, refusal
-from monitor.venues.binance.numbers import Amount, Leverage, Name, NotNegative, PriceNumber, TimeMs
+from monitor.venues.binance.numbers import Amount, Leverage, Name, NotNegative, Ordinal, PriceNumber, TimeMs, WeightLimit
 from monitor.venues.binance.wire import VENUE, asset_rate, bracket_table
+
+_WEIGHT_LIMIT_MIN = 100  # a smaller one is no limit of this venue, and would all but end the snapshots
 
 
 class _Symbol(Struct, rename="camel"):
@@ -28,7 +30,7 @@ class _RateLimit(Struct, rename="camel"):
     rate_limit_type: str = ""
     interval: str = ""
     interval_num: int = 0
-    limit: int = 0
+    limit: WeightLimit = 0
 
 
 class _PremiumRow(Struct, rename="camel"):
@@ -48,7 +50,7 @@ class _IndexRow(Struct, rename="camel"):
 
 
 class _Tier(Struct, rename="camel"):
-    bracket: int
+    bracket: Ordinal
     initial_leverage: Leverage
     notional_cap: NotNegative
     notional_floor: NotNegative
@@ -107,9 +109,13 @@ def _threshold(value: float | None) -> float | None:
 
 
 def weight_limit(answer: Answer) -> int | None:
-    """Request weight per minute that `exchangeInfo` names; None if it does not."""
+    """Request weight per minute that `exchangeInfo` names; None if it does not, or names none that can be."""
     for row in read_rows(answer, _RateLimit, "exchangeInfo", path="rateLimits", on_refused=lambda: None):
-        if (row.rate_limit_type, row.interval, row.interval_num) == ("REQUEST_WEIGHT", "MINUTE", 1) and row.limit > 0:
+        if (row.rate_limit_type, row.interval, row.interval_num) == (
+            "REQUEST_WEIGHT",
+            "MINUTE",
+            1,
+        ) and row.limit >= _WEIGHT_LIMIT_MIN:
             return row.limit
     return None
 

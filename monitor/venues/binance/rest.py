@@ -5,19 +5,19 @@ No URL, query or header ever reaches a log or an exception: they hold keys and s
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Coroutine, Mapping
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger as Logger
 
+from monitor.model.retry_after import retry_after_s
 from monitor.model.streams import Counters
 from monitor.venues.base import AccountAccess, Fault, VenueError, utc
 from monitor.venues.binance import reference
-from monitor.venues.binance.budget import Budget, Priority
-from monitor.venues.binance.numbers import UNREADABLE
+from monitor.venues.binance.budget import LONGEST_BAN_S, Budget, Priority
+from monitor.venues.binance.numbers import UNREADABLE, ErrorCode
 from monitor.venues.binance.settings import BinanceSettings
 from monitor.venues.binance.signing import SERVER_TIME, Endpoint, Parameters, Security, check_allowed, query_of, signed_query
 from monitor.venues.clock import VenueClock
@@ -34,7 +34,7 @@ _LIKE_A_KEY = re.compile(r"[A-Za-z0-9]{32,}")
 
 
 class _ErrorBody(Struct):
-    code: int = 0
+    code: ErrorCode = 0
     msg: str = ""
 
 
@@ -110,13 +110,13 @@ class RestClient(Rest):
         if not endpoint.spot_host:
             self._budget.observe(reply.headers.get("X-MBX-USED-WEIGHT-1M"))
         if reply.status != 200:
-            raise self._refusal(reply.status, reply.headers.get("Retry-After"), reply.body)
+            raise self._refusal(reply.status, reply.headers, reply.body)
         body = reply.body
         if body.lstrip()[:1] not in (b"{", b"["):
             raise VenueError(Fault.UNAVAILABLE, f"{endpoint.path}: the answer is not JSON", retryable=True)
         return body
 
-    def _refusal(self, status: int, retry_after: str | None, body: bytes) -> VenueError:  # noqa: PLR0911  the venue's own table
+    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> VenueError:  # noqa: PLR0911  the venue's own table
         """What HTTP status and error code ask for; see the venue's general information."""
         try:
             error = msgspec.json.decode(body, type=_ErrorBody)
@@ -128,7 +128,12 @@ class RestClient(Rest):
         settings = self._settings
 
         def paused(reason: Fault, default_s: float, named_ms: int = 0) -> VenueError:
-            until_ms = max(self._now_ms() + round(1000 * _seconds(retry_after, default_s, self._now_ms())), named_ms)
+            """named_ms: an end in the message, our clock. Both are capped: nothing that is sent here stops REST for ever."""
+            longest_s = LONGEST_BAN_S if reason is Fault.BANNED else settings.limit_pause_max_s
+            asked_s = retry_after_s(headers.get("Retry-After"), self._clock.now_ms(), longest_s=longest_s)
+            now_ms = self._now_ms()
+            wait_ms = round(1000 * (default_s if asked_s is None else asked_s))
+            until_ms = max(now_ms + wait_ms, min(named_ms, now_ms + round(1000 * longest_s)))
             if self._budget.block(reason, until_ms):  # calls that were under way together meet it together
                 self._log.warning("venue_ordered_pause", reason=reason, until_ms=until_ms, status=status)
                 if reason in _SHUT_OUT:
@@ -151,18 +156,6 @@ class RestClient(Rest):
         if status >= 500 or status == 408 or code in _UNAVAILABLE_CODES:
             return VenueError(Fault.UNAVAILABLE, text, retryable=True, code=code)
         return VenueError(Fault.REFUSED, text, retryable=False, code=code)
-
-
-def _seconds(retry_after: str | None, default_s: float, now_ms: int) -> float:
-    """`Retry-After`: seconds, or a date."""
-    if retry_after is None:
-        return default_s
-    if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 8:
-        return float(retry_after)
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now_ms / 1000)
-    except ValueError:
-        return default_s
 
 
 async def together(*calls: Coroutine[None, None, bytes]) -> list[bytes]:

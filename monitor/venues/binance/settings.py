@@ -106,6 +106,9 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     reconcile_share: float = Field(0.5, gt=0, le=1, description="share of the weight that regular reconciliation may use")
     ban_default_s: float = Field(120, gt=0, description="seconds of pause after HTTP 418 that names no end")
     limit_default_s: float = Field(30, gt=0, description="seconds of pause after HTTP 429 that names no end")
+    limit_pause_max_s: float = Field(
+        3600, gt=0, description="longest pause in seconds that HTTP 429 or 403 may order; a ban (418) may order 3 days"
+    )
     firewall_s: float = Field(300, gt=0, description="seconds of pause after HTTP 403 of the web firewall")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from msgspec import Struct
 from monitor.model.events import AssetRate, AssetRates, Brackets, Event, Price, PriceKind, Prices
 from monitor.model.instruments import Bracket, BracketTable
 from monitor.model.streams import Counters, count
-from monitor.venues.binance.numbers import UNREADABLE, Leverage, Name, NotNegative, PriceNumber, TimeMs
+from monitor.venues.binance.numbers import UNREADABLE, Leverage, Name, NotNegative, Ordinal, PriceNumber, TimeMs
 
 VENUE = "binance_usdm"
 COIN_M = 2  # `st` of the other contract family, which may share the market-wide streams
@@ -66,7 +66,7 @@ class _IndexRow(Struct):
 
 
 class _Tier(Struct):
-    bs: int
+    bs: Ordinal
     bnf: NotNegative
     bnc: NotNegative
     mmr: NotNegative

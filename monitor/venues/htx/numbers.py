@@ -16,6 +16,8 @@ Amount = Annotated[float, Meta(gt=-1e18, lt=1e18)]
 NotNegative = Annotated[float, Meta(ge=0, lt=1e18)]
 Leverage = Annotated[float, Meta(gt=0, le=10_000)]
 TimeMs = Annotated[int, Meta(ge=0, lt=10**14)]  # up to the year 5138: anything longer is no time in milliseconds
+TimeS = Annotated[int, Meta(ge=0, lt=10**11)]
+Ordinal = Annotated[int, Meta(ge=0, lt=10**6)]  # a place in a table
 Name = Annotated[str, Meta(min_length=1, max_length=32, pattern="^[A-Za-z0-9_-]+$")]
 
 # All that a msgspec decoder raises on hostile input: malformed, wrong types, bad UTF-8, nested too deep.

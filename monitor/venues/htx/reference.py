@@ -20,6 +20,7 @@ from monitor.venues.htx.numbers import (
     Leverage,
     Name,
     NotNegative,
+    Ordinal,
     PriceNumber,
     TimeMs,
     read,
@@ -57,7 +58,7 @@ class _Contract(Struct):
 
 
 class _FactorTier(Struct):
-    ladder: int
+    ladder: Ordinal
     min_size: NotNegative
     adjust_factor: PriceNumber
     max_size: NotNegative | None = None

@@ -118,6 +118,7 @@ class HtxVenue(Adapter[RestClient]):
         return self._budget.shut_out_until_ms
 
     def keep_out(self, until_ms: int) -> None:
+        until_ms = min(until_ms, self._now_ms() + round(1000 * self._settings.firewall_s))  # more is never ordered
         self._budget.shut_out(Scope.PRIVATE, until_ms)
 
     def request_tables(self, alias: str) -> None:

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 from monitor.model.events import Price, PriceKind, Prices
 from monitor.model.streams import Counters, count
 from monitor.venues.htx.frames import FrameError, heartbeat_number, inflate
-from monitor.venues.htx.numbers import ABSENT, UNREADABLE, PriceNumber, TimeMs
+from monitor.venues.htx.numbers import ABSENT, UNREADABLE, PriceNumber, TimeMs, TimeS
 from monitor.venues.htx.rows import VENUE
 
 Topic = tuple[PriceKind, str]  # and the symbol: a contract code, or the coin of an index
@@ -58,7 +58,7 @@ class Kline(Struct):
     """Of an index or a mark price, on a socket and by REST."""
 
     close: PriceNumber
-    id: int  # begin of its minute, epoch seconds
+    id: TimeS  # begin of its minute, epoch seconds
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope, strict=False).decode
