@@ -228,7 +228,7 @@ class VenueCall(Struct, frozen=True):
 
     venue: str
     account: str
-    kind: str  # "margin_call", "liquidation", "adl", "key_refused"
+    kind: str  # "margin_call", "liquidation", "adl", "settlement", "delivery", "key_refused"
     symbols: tuple[str, ...]
     text: str  # one plain line with the venue's own numbers
     event_time_ms: int

@@ -225,6 +225,24 @@ async def test_an_occurrence_fires_and_goes_by_itself(there: Receiver) -> None:
     await site.store.close()
 
 
+async def test_row_6_two_occurrences_of_one_kind_are_two_alerts_there(there: Receiver) -> None:
+    """By their labels alone the second would only be an update of the first, which pages nobody."""
+    site = Site(there)
+    one = await site.open()
+    async with running(one):
+        for symbol in ("first", "second"):
+            key = account("main", "venue_call")
+            await one.handle([crossing(CRITICAL, key=key, momentary=True, summary=f"adl, order {symbol}")])
+        await one.handle([crossing(CRITICAL, key=account("main", "health"))])
+        assert await one.flush(10) == 0
+    alerts = [alert for body in there.at(PATH) for alert in body]
+    calls = [alert for alert in alerts if alert["labels"]["rule"] == "venue_call"]
+    assert len({tuple(sorted(alert["labels"].items())) for alert in calls}) == 2
+    assert all(alert["labels"]["occurrence"] == alert["annotations"]["incident"] for alert in calls)
+    assert all("occurrence" not in alert["labels"] for alert in alerts if alert not in calls), "what is open keeps its identity"
+    await site.store.close()
+
+
 async def test_many_are_told_in_parts_and_an_urgent_message_comes_between(there: Receiver) -> None:
     site = Site(there)
     one = await site.open(repeat={"high_min": 0})

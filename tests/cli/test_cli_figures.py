@@ -116,6 +116,36 @@ def test_liquidation_prices_that_the_exchange_gave(shared: Path, tmp_path: Path)
         assert pool["equity"] == pytest.approx(float(row["isolatedMargin"]), abs=1e-3)
 
 
+def test_row_25_an_asset_that_only_a_position_needs_keeps_its_rate(tmp_path: Path) -> None:
+    """Without exchangeInfo: `account` lists what is held, positionRisk names the margin asset of each position."""
+    risk = {
+        "symbol": "ETHUSDC",
+        "positionSide": "BOTH",
+        "positionAmt": "2",
+        "entryPrice": "2000",
+        "markPrice": "2010",
+        "unRealizedProfit": "20",
+        "notional": "4020",
+        "marginAsset": "USDC",
+        "isolatedWallet": "0",
+        "updateTime": 1,
+    }
+    rates = {"time": 1, "bidBuffer": "0", "askBuffer": "0", "autoExchangeBidRate": "0", "autoExchangeAskRate": "0"}
+    rate = {"index": "1", "bidRate": "0.99", "askRate": "1.01"}
+    tiers = [{"bracket": 1, "initialLeverage": 50, "notionalCap": 1e6, "notionalFloor": 0, "maintMarginRatio": 0.01, "cum": 0}]
+    content = {
+        "accountConfig": {"multiAssetsMargin": True, "dualSidePosition": False},
+        "account": account([asset("USDT", "1000")]),
+        "positionRisk": [risk],
+        "assetIndex": [{"symbol": f"{name}USD", **rates, **rate} for name in ("USDT", "USDC")],
+        "leverageBracket": [{"symbol": "ETHUSDC", "brackets": tiers}],
+    }
+    pool = pools(tmp_path, content)["USD"]
+    assert pool["equity"] == pytest.approx(1000 * 0.99 + 20 * 0.99)
+    assert pool["maintenance_margin"] == pytest.approx(40.2 * 1.01)
+    assert not [reason for reason in pool["unknown"] if "rate of USDC" in reason]
+
+
 def test_only_the_account_is_required_and_each_null_has_its_reason(tmp_path: Path) -> None:
     position = {
         "symbol": "BTCUSDT",

@@ -210,6 +210,45 @@ async def test_all_sockets_killed_and_everything_comes_back(receiver: Receiver) 
         )
 
 
+async def test_row_6_each_forced_order_and_margin_call_is_sent_once(receiver: Receiver) -> None:
+    """As the venue sends them: one client id for all auto-deleveraging, and all of it within a millisecond."""
+    accounts = [SimAccount("main", wallets={"USDT": 50_000}, positions=[SimPosition("BTCUSDT", "1")])]
+    async with SimExchange("calm", 7, accounts=accounts, noise=0.0) as exchange:
+        config = config_for(exchange, receiver, alerts={"delivery": {"summary_above": 100}})
+        async with running(config) as monitor:
+            await until(lambda: monitor.readout.missing() == [], "ready")
+            (stream,) = exchange.binance.hub.streams("private")
+            at = {"E": 1_700_000_000_001, "T": 1_700_000_000_000}
+
+            def order(number: int | None, **more: Any) -> dict[str, Any]:
+                names = {"s": "BTCUSDT", "S": "SELL", "q": "0.1", "c": "adl_autoclose", "x": "NEW", "i": number}
+                return {"e": "ORDER_TRADE_UPDATE", **at, "o": names | more}
+
+            calls = [{"e": "MARGIN_CALL", **at, "p": [{"s": "BTCUSDT", "ps": "BOTH", "pa": pa}]} for pa in ("1", "0.9")]
+            nameless = [order(None, c="", x="CALCULATED", q=q) for q in ("0.2", "0.3")]
+            once = [order(1), order(2), order(3, c="delivery_autoclose-7"), *calls, *nameless]
+            for frame in [*once, *once, order(1, x="TRADE"), order(2, x="TRADE")]:
+                exchange.binance.hub.send_text("private", stream, json.dumps(frame))
+
+            def sent(messages: list[dict[str, Any]]) -> list[str]:
+                return sorted(one["summary"] for one in messages if one["rule"] == "venue_call")
+
+            await until(lambda: len(sent(receiver.webhook)) >= len(once), "all of them at the webhook")
+            await until(lambda: len(receiver.telegram) >= len(once) and len(receiver.slack) >= len(once), "and at the chats")
+            assert sent(receiver.webhook) == sorted(
+                [
+                    "auto-deleveraging order of the venue: sell 0.1 BTCUSDT, order 1",
+                    "auto-deleveraging order of the venue: sell 0.1 BTCUSDT, order 2",
+                    "delivery order of the venue: sell 0.1 BTCUSDT, order 3",
+                    "liquidation order of the venue: sell 0.2 BTCUSDT",
+                    "liquidation order of the venue: sell 0.3 BTCUSDT",
+                    "margin call of the venue: BTCUSDT BOTH 0.9 at mark ?, maintenance margin ?",
+                    "margin call of the venue: BTCUSDT BOTH 1 at mark ?, maintenance margin ?",
+                ]
+            )
+            assert len({one["incident"]["id"] for one in receiver.webhook}) == len(once)
+
+
 async def test_a_restart_pages_nothing_twice_and_still_tells_the_end(receiver: Receiver, tmp_path: Any) -> None:
     store = tmp_path / "state" / "store.sqlite3"
     async with SimExchange("calm", 7, tick_seconds=FAST, noise=0.0) as exchange:

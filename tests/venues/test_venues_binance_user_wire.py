@@ -169,7 +169,14 @@ def test_config_update(frame: dict[str, Any], event: Any, refetch: int, why: str
         ({"c": "my-autoclose-1", "x": "TRADE"}, None, "an order of the owner"),
         ({"x": "EXPIRED"}, None, "no client id"),
         ({"c": "autoclose-1", "q": {}, "ap": []}, "liquidation", "bad side fields do not hide it"),
-        ({"c": 5, "x": "NEW"}, None, "unreadable: look again soon"),
+        ({"c": 5, "x": "NEW"}, None, "no text for a client id: an order as any other"),
+        ({"c": "delivery_autoclose-20261226", "x": "NEW"}, "delivery", "row 26: a dated contract ends"),
+        ({"c": None, "x": "CALCULATED"}, "liquidation", "no client id"),
+        ({"c": 5, "x": "CALCULATED", "q": []}, "liquidation", "a client id of another type hides nothing"),
+        ({"c": "x", "x": "NEW_ADL"}, "adl", "the counterparty's liquidation"),
+        ({"c": "x", "x": "NEW", "X": "NEW_ADL"}, "adl", "the same as a status"),
+        ({"c": "x", "x": "NEW", "X": "NEW_INSURANCE"}, "liquidation", "taken over by the insurance fund"),
+        ({"c": "x", "x": "NEW", "o": "LIQUIDATION"}, "liquidation", "by the type of the order"),
     ],
 )
 def test_only_the_venues_own_orders_are_told(order: dict[str, Any], kind: str | None, why: str) -> None:
@@ -188,6 +195,49 @@ def test_one_forced_order_is_one_call_however_often_it_is_filled_or_seen() -> No
     assert len(calls) == 1
     frame["o"]["c"] = "autoclose-2"  # type: ignore[index]
     assert len(wire.receive(json.dumps(frame).encode()).events) == 1
+
+
+def _forced(**order: Any) -> dict[str, Any]:
+    named = {"s": "BTCUSDT", "S": "SELL", "q": "1", "c": "adl_autoclose", "x": "NEW", "i": 1}
+    return {"e": "ORDER_TRADE_UPDATE", "E": 8, "T": 7, "o": named | order}
+
+
+@pytest.mark.parametrize(
+    ("frames", "told", "why"),
+    [
+        ([_forced(), _forced()], 1, "two connections"),
+        ([_forced(), _forced() | {"T": 9, "E": 9}], 1, "its fill comes later"),
+        ([_forced(), _forced(x="TRADE", l="0.4"), _forced(x="TRADE", l="0.6")], 1, "its fills, in one millisecond"),
+        ([_forced(), _forced(i=2)], 2, "a second auto-deleveraging: the client id is the same for all"),
+        ([_forced(), _forced(s="ETHUSDT")], 2, "order ids are counted per symbol"),
+        ([_forced(i="1"), _forced(i=1)], 1, "an id as a text is the same id"),
+        ([_forced(c="", x="CALCULATED", i=5), _forced(c="", x="CALCULATED", i=6)], 2, "no client id"),
+        ([_forced(c="", x="CALCULATED", i=None), _forced(c="", x="CALCULATED", i=None, q="2")], 2, "no id at all: by content"),
+        ([_forced(c="", x="CALCULATED", i=None), _forced(c="", x="CALCULATED", i=None)], 1, "and the same content is the same"),
+        ([_forced(c="", x="CALCULATED", i=0), _forced(c="", x="CALCULATED", i=0) | {"T": 9}], 2, "and later is another"),
+        ([_forced(i=None) | {"T": None, "E": None}] * 2, 2, "neither id nor time: rather twice than not"),
+        ([_forced(c="autoclose-1", i=None), _forced(c="autoclose-1", i=None) | {"T": 9}], 1, "a client id that is its own"),
+        ([_forced(c="autoclose-1", i=7), _forced(c="autoclose-2", i=8)], 2, "two liquidations"),
+        ([_forced(i=number) for number in range(1, 400)] + [_forced(i=1)], 399, "a storm of them, and a late fill of the first"),
+    ],
+)
+def test_row_6_each_order_of_the_venues_own_is_told_once_and_each_later_one_too(
+    frames: list[dict[str, Any]], told: int, why: str
+) -> None:
+    wire = UserWire("main", Counters())
+    calls = [event for frame in frames for event in wire.receive(json.dumps(frame).encode()).events]
+    assert len(calls) == told, why
+    assert all(isinstance(call, VenueCall) for call in calls)
+
+
+def test_row_6_two_margin_calls_of_one_millisecond_are_two() -> None:
+    wire = UserWire("main", Counters())
+    rows = [{"s": symbol, "ps": "LONG", "pa": "1", "mt": "CROSSED", "mp": "10", "mm": "1"} for symbol in ("ETHUSDT", "BTCUSDT")]
+    frames = [{"e": "MARGIN_CALL", "E": 5, "p": [row]} for row in (rows[0], rows[1], rows[0], rows[1])]
+    calls = [event for frame in frames for event in wire.receive(json.dumps(frame).encode()).events]
+    assert [call.symbols for call in calls] == [("ETHUSDT",), ("BTCUSDT",)]
+    worse = {"e": "MARGIN_CALL", "E": 5, "p": [rows[0] | {"mm": "2"}]}
+    assert len(wire.receive(json.dumps(worse).encode()).events) == 1, "the same position, other figures"
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,34 @@ async def test_the_snapshot_is_asked_after_the_stream_is_open_and_held_events_fo
             assert run.of(AccountUpdate)[0].balances[0].wallet == 1001
 
 
+async def test_row_29_an_account_event_that_had_to_be_dropped_asks_for_a_snapshot_of_its_own() -> None:
+    """The snapshot on its way may be older than what was dropped: it ends nothing, the next one does."""
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async with exchange_with_account() as exchange:
+
+        async def slow_account(_: web.Request) -> dict[str, Any]:
+            if asked.is_set():
+                return account_answer("1005")
+            asked.set()
+            await release.wait()
+            return account_answer("1000")
+
+        exchange.answers["GET", "/fapi/v3/account"] = slow_account
+        settings = quick(exchange, buffer_events_max=3, fallback_s=60, reconcile_s=60)  # none comes by itself
+        async with running(settings) as run:
+            await asked.wait()
+            for wallet in ("1001", "1002", "1003", "1004", "1005"):
+                await exchange.send_user(update_frame(now_ms(), wallet))
+            await until(lambda: run.venue.counters.frames.get("user") == 5, "all are read")
+            assert run.venue.counters.refused == {"held_too_long": 3}
+            release.set()
+            await until(lambda: run.of(StreamUp, stream="user"), "the user stream is up")
+            before = run.events[: run.index(StreamUp, stream="user")]
+            wallets = [event.balances[0].wallet for event in before if isinstance(event, AccountSnapshot | AccountUpdate)]
+            assert wallets == [1000, 1005, 1004, 1005], "the late picture, the one that holds what was dropped, what came since"
+
+
 # ------------------------------------------------------------------ user stream
 
 

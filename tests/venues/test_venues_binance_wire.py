@@ -143,7 +143,8 @@ def contract(**changes: Any) -> dict[str, Any]:
     [
         (contract(), 2, {}, "documented, tiers in any order"),
         (contract(bks=None), 0, {}, "a change of status"),
-        (contract(st=2), 0, {}, "the other family"),
+        (contract(st=1), 2, {}, "our family, by name"),
+        (contract(st={}), 2, {}, "a family that cannot be read"),
         (contract(bks=[contract()["bks"][0]]), 0, {"not_brackets": 1}, "the first tier is missing: half a table is a wrong one"),
         (contract(bks=[{"bs": 1, "bnf": 0, "bnc": 0, "mmr": 1, "cf": 0, "ma": 1}]), 0, {"not_brackets": 1}, "an empty tier"),
         (contract(bks=[{"bs": 1}]), 0, {"not_a_contract": 1}, "fields missing"),
@@ -158,6 +159,28 @@ def test_contract_notices(frame: dict[str, Any], tiers: int, refused: dict[str, 
     if tables:
         assert tables[0].brackets[0] == Bracket(1, 0, 5000, 0.01, 0, 50)
         assert result.events[0].account == ""  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("family", [2, "2", 2.0])
+@pytest.mark.parametrize(
+    "row",
+    [
+        contract(),
+        contract(bks=[{"bs": 1}]),
+        contract(E="x"),
+        index(),
+        index(i="NaN"),
+        mark(),
+        {"e": "new", "E": 1},
+    ],
+    ids=["contract", "bad brackets", "bad time", "rate", "bad rate", "price", "unknown"],
+)
+def test_row_24_what_is_of_the_other_family_is_nothing_to_us(row: dict[str, Any], family: Any) -> None:
+    """On the merged market-wide streams: no price, no rate, no reload of contracts and brackets, nothing to count as refused."""
+    result, counters = receive([row | {"st": family}, row | {"st": family, "s": "BTCUSD_PERP"}])
+    assert (result.events, result.contracts_changed, counters.refused) == ([], False, {})
+    both, _ = receive([row | {"st": family}, contract()])
+    assert both.contracts_changed, "ours beside it still counts"
 
 
 def test_newest_time_of_a_frame() -> None:

@@ -95,6 +95,16 @@ def test_a_liquidation_is_told_once_though_both_topics_push_it() -> None:
     assert len(first.updates) == len(again.updates) == 1, "its rows count as well"
 
 
+@pytest.mark.parametrize("balance_first", [True, False])
+def test_row_6_two_contracts_that_are_liquidated_at_one_time_are_two_alarms(balance_first: bool) -> None:
+    wire = UserWire("main", Counters(), 8 << 20)
+    balance = push("accounts.btc", "order.liquidation", [account_row()], TS)
+    legs = [push("positions.btc", "order.liquidation", [leg(0, code=code)], TS) for code in (CODE, NEXT_CODE, CODE)]
+    frames = [balance, *legs] if balance_first else [legs[0], balance, *legs[1:]]
+    calls = [call for frame in frames for call in wire.receive(packed(frame)).calls]
+    assert [call.symbols for call in calls] == [("BTC",) if balance_first else (CODE,), (NEXT_CODE,)]
+
+
 def test_a_liquidation_push_without_rows_is_still_an_alarm() -> None:
     [call] = said(push("positions.btc", "order.liquidation", [], TS)).calls
     assert call.symbols == ("BTC",)

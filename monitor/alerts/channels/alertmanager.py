@@ -4,7 +4,8 @@ Alertmanager knows states, not messages: an alert fires until its `endsAt`, and 
 sent again every `resend_s` with an `endsAt` ahead, and a change of severity ends one alert and starts another in one request.
 While data are missing the last known severity goes on firing beside severity `unknown`: missing data resolve nothing.
 
-    labels        alertname (the rule, as MarginHealth), venue, account, pool, rule, subject, severity
+    labels        alertname (the rule, as MarginHealth), venue, account, pool, rule, subject, severity; what happened once
+                  (a margin call, a liquidation order) also has occurrence, else it would be one with the next of its kind
     annotations   summary, description (what a person would read on another channel), incident, acknowledged_by, runbook_url
     generatorURL  the pool on the status page
 
@@ -124,6 +125,7 @@ class AlertmanagerChannel:
             "rule": key.rule,
             "subject": key.subject,
             "severity": severity.word,
+            "occurrence": incident.id if message.momentary else "",
         }
         annotations = {"summary": incident.summary, "description": text.plain, "incident": incident.id}
         if incident.acknowledged is not None:

@@ -73,7 +73,7 @@ class AccountStream:
         self._deaf = asyncio.Event()
         self._expiries = Expiries()
         self._settled = False  # the stream is open and a snapshot was taken since
-        self._held: deque[Event] = deque(maxlen=settings.buffer_events_max)
+        self._held: deque[Event] = deque()
         self._told_reason = ""
         self._key_refused = False  # told since the last snapshot
 
@@ -183,9 +183,7 @@ class AccountStream:
             if self._settled or isinstance(event, VenueCall | ModeChanged):
                 self._emit(event)
             else:
-                if len(self._held) == self._held.maxlen:
-                    count(self._shared.counters.refused, "held_too_long")  # the oldest falls out; the snapshot to come is newer
-                self._held.append(event)
+                self._hold_back(event)
         if result.refetch is Refetch.NOW:
             self._snapshot_due.within(0)
         elif result.refetch is Refetch.SOON:
@@ -193,6 +191,16 @@ class AccountStream:
             now = asyncio.get_running_loop().time()
             self._snapshot_due.within(max(settings.order_debounce_s, self._snapshot_at + settings.order_refetch_s - now))
         return True
+
+    def _hold_back(self, event: Event) -> None:
+        """Until the snapshot. Too many: what is dropped is a gap, which only a snapshot that is asked from now on can end."""
+        if len(self._held) >= self._settings.buffer_events_max:
+            count(self._shared.counters.refused, "held_too_long", len(self._held))
+            self._log.warning("account_events_dropped", events=len(self._held))
+            self._gap += 1
+            self._held.clear()
+            self._snapshot_due.within(0)
+        self._held.append(event)
 
     def _went_down(self, ended: StreamEnded) -> None:
         count(self._status.reconnects, ended.reason)

@@ -102,8 +102,9 @@ def _marks(
 def _instruments(described: Instruments, answers: SnapshotAnswers, account: Any) -> Instruments:
     """Contracts and collateral as the account itself names them, where exchangeInfo was not kept."""
     known = {row.symbol for row in described.rows}
+    named = {row.symbol: row.margin_asset for row in answers.risk or () if row.margin_asset}  # `account` lists only what is held
     collateral = [AssetInfo(row.asset, row.margin_available) for row in read(account, _Assets, "account").assets]
-    assets = [row.asset for row in collateral]
+    assets = [*(row.asset for row in collateral), *named.values()]
     symbols = dict.fromkeys(row.symbol for row in (*answers.account.positions, *(answers.risk or ())))
-    own = [Instrument(symbol, margin_asset_of(symbol, assets)) for symbol in symbols if symbol not in known]
+    own = [Instrument(symbol, named.get(symbol) or margin_asset_of(symbol, assets)) for symbol in symbols if symbol not in known]
     return structs.replace(described, rows=(*described.rows, *own), assets=(*collateral, *described.assets), complete=False)

@@ -3,23 +3,22 @@
 A row that cannot be read is refused and counted, and the account then needs a snapshot: a lost row is a wrong figure.
 """
 
-from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
 from msgspec import Struct, field
 
-from monitor.model.events import AccountUpdate, Balance, Event, LeverageChanged, Mode, ModeChanged, Position, VenueCall
+from monitor.model.events import AccountUpdate, Balance, Event, LeverageChanged, Mode, ModeChanged, Position
 from monitor.model.streams import Counters, count
-from monitor.venues.binance.numbers import UNREADABLE, Amount, Leverage, Name, NotNegative, TimeMs, amount_or_none
+from monitor.venues.binance.calls import Calls
+from monitor.venues.binance.numbers import UNREADABLE, Amount, Leverage, Name, NotNegative, TimeMs
 from monitor.venues.binance.wire import VENUE
 
 SIDES = frozenset({"BOTH", "LONG", "SHORT"})
 _UNUSED = frozenset(
     {"TRADE_LITE", "ALGO_UPDATE", "STRATEGY_UPDATE", "GRID_UPDATE", "CONDITIONAL_ORDER_TRIGGER_REJECT"}
 )  # known, and without a word on margin
-_CALLS_REMEMBERED = 64
 
 
 class Refetch(IntEnum):
@@ -93,32 +92,6 @@ class _Config(Struct):
     ai: _ModeRow | None = None
 
 
-class _Order(Struct):
-    c: str = ""
-    x: str = ""
-    s: str = ""
-    S: str = ""
-    q: msgspec.Raw = msgspec.Raw()
-    ap: msgspec.Raw = msgspec.Raw()
-
-
-class _OrderUpdate(Struct):
-    o: _Order
-
-
-class _CallRow(Struct):
-    s: str = ""
-    ps: str = ""
-    pa: msgspec.Raw = msgspec.Raw()
-    mp: msgspec.Raw = msgspec.Raw()
-    mm: msgspec.Raw = msgspec.Raw()
-
-
-class _MarginCall(Struct):
-    cw: msgspec.Raw = msgspec.Raw()
-    p: msgspec.Raw = msgspec.Raw()
-
-
 class _Expired(Struct):
     listenKey: str = ""  # noqa: N815  the venue's field
 
@@ -131,10 +104,6 @@ _decode_update = msgspec.json.Decoder(_AccountUpdate).decode
 _decode_balance = msgspec.json.Decoder(_BalanceRow, strict=False).decode
 _decode_position = msgspec.json.Decoder(_PositionRow, strict=False).decode
 _decode_config = msgspec.json.Decoder(_Config, strict=False).decode
-_decode_order = msgspec.json.Decoder(_OrderUpdate).decode
-_decode_call = msgspec.json.Decoder(_MarginCall).decode
-_decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_decode_call_row = msgspec.json.Decoder(_CallRow).decode
 _decode_expired = msgspec.json.Decoder(_Expired).decode
 
 
@@ -144,7 +113,7 @@ class UserWire:
     def __init__(self, account: str, counters: Counters) -> None:
         self._account = account
         self._counters = counters
-        self._calls: deque[str] = deque(maxlen=_CALLS_REMEMBERED)
+        self._calls = Calls(account, counters)
         self._handlers: dict[str, Callable[[bytes], UserFrame]] = {
             "ACCOUNT_UPDATE": self._account_update,
             "ACCOUNT_CONFIG_UPDATE": self._config,
@@ -229,47 +198,12 @@ class UserWire:
 
     def _order(self, body: bytes) -> UserFrame:
         """Only orders of the venue's own are told; any order may change the margin of open orders."""
-        try:
-            order = _decode_order(body).o
-        except UNREADABLE:
-            self._refuse("not_an_order")
-            return UserFrame(refetch=Refetch.SOON)
-        kind = _forced_kind(order)
-        if kind is None or not self._is_new(f"{kind} {order.c}"):
-            return UserFrame(refetch=Refetch.SOON)
-        side = {"BUY": "buy", "SELL": "sell"}.get(order.S, "close")
-        text = f"{_FORCED_WORDS[kind]}: {side} {_number(order.q)} {order.s[:64]}"
-        symbols = (order.s[:64],) if order.s else ()
-        return UserFrame([VenueCall(VENUE, self._account, kind, symbols, text, _event_time(body))], Refetch.SOON)
+        call = self._calls.order(body, _event_time(body))
+        return UserFrame([] if call is None else [call], Refetch.SOON)
 
     def _margin_call(self, body: bytes) -> UserFrame:
-        """Never lost for a field that cannot be read."""
-        time_ms = _event_time(body)
-        if time_ms and not self._is_new(f"margin_call {time_ms}"):
-            return UserFrame()
-        rows: list[_CallRow] = []
-        call = _MarginCall()
-        try:
-            call = _decode_call(body)
-            for raw in _decode_rows(call.p) if bytes(call.p) else []:
-                rows.append(_decode_call_row(raw))  # noqa: PERF401  the rows before a bad one are kept
-        except UNREADABLE:
-            self._refuse("not_a_margin_call_row")
-        parts = [
-            f"{row.s[:64]} {row.ps[:8]} {_number(row.pa)} at mark {_number(row.mp)}, maintenance margin {_number(row.mm)}"
-            for row in rows
-        ]
-        if bytes(call.cw):
-            parts.append(f"cross wallet {_number(call.cw)}")
-        text = "margin call of the venue: " + ("; ".join(parts) or "no details that can be read")
-        symbols = tuple(dict.fromkeys(row.s[:64] for row in rows if row.s))
-        return UserFrame([VenueCall(VENUE, self._account, "margin_call", symbols, text, time_ms)], Refetch.NOW)
-
-    def _is_new(self, call: str) -> bool:
-        if call in self._calls:
-            return False
-        self._calls.append(call)
-        return True
+        call = self._calls.margin_call(body, _event_time(body))
+        return UserFrame() if call is None else UserFrame([call], Refetch.NOW)
 
     def _lost(self, reason: str) -> UserFrame:
         self._refuse(reason)
@@ -277,24 +211,6 @@ class UserWire:
 
     def _refuse(self, reason: str) -> None:
         count(self._counters.refused, reason)
-
-
-_FORCED_WORDS = {
-    "liquidation": "liquidation order of the venue",
-    "adl": "auto-deleveraging order of the venue",
-    "settlement": "settlement order of the venue",
-}
-
-
-def _forced_kind(order: _Order) -> str | None:
-    """By the client id that the venue gives its own orders, else by the execution type of liquidations."""
-    if order.c.startswith("adl_autoclose"):
-        return "adl"
-    if order.c.startswith("settlement_autoclose-"):
-        return "settlement"
-    if order.c.startswith("autoclose-") or order.x == "CALCULATED":
-        return "liquidation"
-    return None
 
 
 def _kind_and_body(frame: bytes) -> tuple[str, bytes]:
@@ -322,8 +238,3 @@ def _expired(body: bytes) -> UserFrame:
         return UserFrame(expired_key=_decode_expired(body).listenKey)
     except UNREADABLE:
         return UserFrame(expired_key="")
-
-
-def _number(raw: msgspec.Raw) -> str:
-    value = amount_or_none(raw)
-    return "?" if value is None else f"{value:.12g}"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from monitor.model.events import AssetRate, AssetRates, Brackets, Event, Price, PriceKind, Prices
 from monitor.model.instruments import Bracket, BracketTable
 from monitor.model.streams import Counters, count
-from monitor.venues.binance.numbers import UNREADABLE, Leverage, Name, NotNegative, Ordinal, PriceNumber, TimeMs
+from monitor.venues.binance.numbers import UNREADABLE, Leverage, Name, NotNegative, Ordinal, PriceNumber, TimeMs, amount_or_none
 
 VENUE = "binance_usdm"
 COIN_M = 2  # `st` of the other contract family, which may share the market-wide streams
@@ -42,6 +42,7 @@ class _MarkCombined(Struct):
 
 class _Kind(Struct):
     e: str = ""
+    st: msgspec.Raw = msgspec.Raw()
 
 
 class _Envelope(Struct):
@@ -62,7 +63,6 @@ class _IndexRow(Struct):
     A: PriceNumber
     Q: NotNegative = 0.0
     G: NotNegative = 0.0
-    st: int = 1
 
 
 class _Tier(Struct):
@@ -78,7 +78,6 @@ class _ContractInfo(Struct):
     s: Name
     E: TimeMs
     bks: list[_Tier] | None = None
-    st: int = 1
 
 
 _decode_mark = msgspec.json.Decoder(list[_MarkRow], strict=False).decode
@@ -124,8 +123,10 @@ class MarketWire:
         contracts_changed = False
         seen: set[str] = set()
         for raw in rows:
-            kind = self._kind(raw)
+            kind, other_family = self._kind(raw)
             seen.add(kind)
+            if other_family:  # before anything else: its notices and its rows are of no account that is watched here
+                continue
             if kind == "markPriceUpdate":
                 prices += self._mark(raw)
             elif kind == "assetIndexUpdate":
@@ -157,14 +158,15 @@ class MarketWire:
             return []  # a request was acknowledged
         return [msgspec.Raw(bytes(frame))]
 
-    def _kind(self, raw: msgspec.Raw) -> str:
+    def _kind(self, raw: msgspec.Raw) -> tuple[str, bool]:
+        """(the event's name, whether it is of the other contract family)."""
         try:
-            kind = _decode_kind(raw).e
+            row = _decode_kind(raw)
         except UNREADABLE:
-            kind = ""
-        if not kind:
+            row = _Kind()
+        if not row.e:
             count(self._counters.refused, "not_an_event")
-        return kind
+        return row.e, amount_or_none(row.st) == COIN_M
 
     def _mark(self, raw: msgspec.Raw) -> list[Price]:
         try:
@@ -172,15 +174,13 @@ class MarketWire:
         except UNREADABLE:
             count(self._counters.refused, "not_a_price")
             return []
-        return [] if row.st == COIN_M else [row]
+        return [row]
 
     def _index(self, raw: msgspec.Raw) -> list[AssetRate]:
         try:
             row = _decode_index_row(raw)
         except UNREADABLE:
             count(self._counters.refused, "not_a_rate")
-            return []
-        if row.st == COIN_M:
             return []
         rate = asset_rate(row.s, index=row.i, bid=row.B, ask=row.A, event_time_ms=row.E, exchange_bid=row.Q, exchange_ask=row.G)
         if rate is None:
@@ -194,7 +194,7 @@ class MarketWire:
         except UNREADABLE:
             count(self._counters.refused, "not_a_contract")
             return []
-        if info.st == COIN_M or not info.bks:
+        if not info.bks:
             return []
         tiers = (Bracket(tier.bs, tier.bnf, tier.bnc, tier.mmr, tier.cf, tier.ma) for tier in info.bks)
         table = bracket_table(info.s, tiers)

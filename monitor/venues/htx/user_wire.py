@@ -3,8 +3,6 @@
 A row that cannot be read is refused and counted, and its coin then needs a snapshot: a lost row is a wrong figure.
 """
 
-from collections import deque
-
 import msgspec
 from msgspec import Raw, Struct, field
 
@@ -73,7 +71,7 @@ class UserWire:
         self._account = account
         self._counters = counters
         self._bytes_max = bytes_max
-        self._calls: deque[tuple[str, int]] = deque(maxlen=_CALLS_REMEMBERED)
+        self._calls: dict[tuple[str, int], set[str]] = {}  # contracts by coin and time, oldest first
 
     def receive(self, frame: bytes) -> UserFrame:
         try:
@@ -153,11 +151,18 @@ class UserWire:
                 self._call(frame, named, balances.get(named, []), positions.get(named, []))
 
     def _call(self, frame: UserFrame, coin: str, balances: list[CoinBalance], legs: list[Position]) -> None:
-        """A liquidation is pushed on both topics; it is told once."""
-        if (coin, frame.ts) in self._calls:
-            return
-        self._calls.append((coin, frame.ts))
+        """A liquidation is pushed on both topics, at one time, and is one alarm; other contracts at that time are another."""
         codes = tuple(dict.fromkeys(leg.symbol for leg in legs))
+        known = self._calls.get((coin, frame.ts))
+        if known is None:
+            self._calls[coin, frame.ts] = set(codes)
+            while len(self._calls) > _CALLS_REMEMBERED:
+                self._calls.pop(next(iter(self._calls)))
+        else:
+            news = bool(known) and not known.issuperset(codes)  # empty: only the balance was pushed as yet
+            known.update(codes)
+            if not news:
+                return
         text = f"{coin}: the venue liquidates {', '.join(codes) or 'positions of this coin'}"
         if balances and balances[0].venue_equity is not None:
             ratio = balances[0].venue_guarantee_asset_ratio
