@@ -258,6 +258,9 @@ class Monitor:
         for venue, alias in self.engine.take_doubted_tables():
             log.warning("tables_doubted", venue=venue, account=alias)
             self._adapters[venue].request_tables(alias)
+        for venue, alias, pool in self.engine.take_wanted_snapshots():
+            log.info("snapshot_wanted", venue=venue, account=alias, pool=pool)
+            self._adapters[venue].request_snapshot(alias, pool)
 
     async def _decide(self) -> None:
         """Hands crossings to the desk in their order, up to an empty step; those that came meanwhile go as one transaction."""

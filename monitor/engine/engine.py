@@ -137,6 +137,15 @@ class Engine:
             for alias in scheme.take_doubted()
         ]
 
+    def take_wanted_snapshots(self) -> list[tuple[str, str, str]]:
+        """(venue, account, pool) of which a full picture is wanted soon. Each want is given out once."""
+        return [
+            (name, *wanted)
+            for name, scheme in self._schemes.items()
+            if scheme.book.snapshots_wanted
+            for wanted in sorted(scheme.take_wanted())
+        ]
+
     def _row(self, key: PoolKey) -> tuple[Scheme, int] | None:
         scheme = self._schemes.get(key.venue)
         account = scheme.book.accounts.get(key.account) if scheme else None

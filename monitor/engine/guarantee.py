@@ -12,6 +12,7 @@ from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
 from monitor.engine.guarantee_explain import GuaranteeExplainer
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, Market
+from monitor.engine.pools import Rows
 from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
@@ -149,7 +150,7 @@ class GuaranteeScheme(Scheme):
         account = self.book.accounts[event.account]
         self.unheard[event.account].heard(event)
         before, terms = self._standing(event.account), self._terms(account, (balance.coin for balance in event.balances))
-        self.book.take_update(event)
+        self.book.take_update(event, self.now_ms)
         return self._moved(account, moves.why(event.reason), before, terms)
 
     def _moved(
@@ -193,7 +194,16 @@ class GuaranteeScheme(Scheme):
     # -------------------------------------------------------------- time
 
     def _time(self) -> list[Verdict]:
-        return super()._time() + self._deliveries()
+        verdicts = []
+        if self.book.look(self.now_ms):
+            self.book.revalue()
+            verdicts = self.judge.ratios()
+        return verdicts + super()._time() + self._deliveries()
+
+    def _mark_trust(self, rows: Rows) -> None:
+        """Nothing improves on legs that do not explain what the venue says of them."""
+        super()._mark_trust(rows)
+        self.book.pools.may_improve[rows] &= self.book.pools.gap_ms[rows] == NEVER
 
     def _deliveries(self) -> list[Verdict]:
         """Deliveries ahead that break a lock between periods, with what that does to the margin."""

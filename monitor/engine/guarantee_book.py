@@ -4,99 +4,21 @@ A pool is one coin of an account. Between legs and pools stand *contracts*: the 
 lie side by side, which locking needs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from monitor.engine import moves
-from monitor.engine.columns import BoolColumn, Columns, FloatColumn, IndexColumn
+from monitor.engine.columns import BoolColumn, FloatColumn
+from monitor.engine.guarantee_columns import CoinLegs, CoinPools, Contracts
+from monitor.engine.guarantee_pushes import OWN_MARGIN_MS, PLACES, At, Pushes, tells
 from monitor.engine.ledger import CoinLedger, Leg, RowKey, Told
-from monitor.engine.market import FLAT, Market
+from monitor.engine.market import FLAT, NEVER, Market
 from monitor.engine.moves import LISTS, Moves
-from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, relative_difference, sums
+from monitor.engine.pools import AccountPools, Inputs, PoolBook, relative_difference, sums
 from monitor.margin import guarantee
 from monitor.margin.guarantee_tables import FactorTables, LadderTables, lint_factors
 from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, GuaranteeTables, Position
-
-PLACES = 1e-12  # the venue prints 18; equal up to this is equal
-
-
-class CoinLegs(Columns):
-    """One row per (account, contract, side) ever held; flat rows point at the FLAT symbol."""
-
-    new_row = {  # noqa: RUF012
-        "contract": (np.intp, 0),
-        "symbol": (np.intp, FLAT),
-        "quantity": (np.float64, 0.0),  # contracts, short < 0
-        "face": (np.float64, np.nan),
-        "hold": (np.float64, np.nan),
-        "base_price": (np.float64, np.nan),  # from which its PnL is not yet booked as a move
-    }
-    contract: IndexColumn
-    symbol: IndexColumn
-    quantity: FloatColumn
-    face: FloatColumn
-    hold: FloatColumn
-    base_price: FloatColumn
-
-
-class Contracts(Columns):
-    """One row per (account, contract); margins in the coin, before locking."""
-
-    new_row = {  # noqa: RUF012
-        "pool": (np.intp, 0),
-        "symbol": (np.intp, FLAT),
-        "long_margin": (np.float64, 0.0),
-        "short_margin": (np.float64, 0.0),
-        "longs": (np.float64, 0.0),
-        "shorts": (np.float64, 0.0),
-    }
-    pool: IndexColumn
-    symbol: IndexColumn
-    long_margin: FloatColumn
-    short_margin: FloatColumn
-    longs: FloatColumn
-    shorts: FloatColumn
-
-
-class CoinPools(Pools):
-    """Amounts in the coin. `initial` is all margin in use; `used` the same, as the factor's base."""
-
-    new_row = {  # noqa: RUF012
-        **Pools.new_row,
-        "static": (np.float64, np.nan),
-        "profit_real": (np.float64, 0.0),
-        "frozen": (np.float64, 0.0),
-        "leverage": (np.float64, np.nan),
-        "told_factor": (np.float64, np.nan),  # by the account itself
-        "told_net": (np.float64, np.nan),  # for this net position
-        "factor_table": (np.intp, FactorTables.UNKNOWN),
-        "ladder_table": (np.intp, 0),
-        "profit_ratio": (np.float64, 0.0),  # not told: nothing of it may leave
-        "pnl": (np.float64, 0.0),
-        "net_notional": (np.float64, 0.0),
-        "net": (np.float64, 0.0),
-        "position_margin": (np.float64, 0.0),
-        "total": (np.float64, 0.0),
-        "same": (np.float64, 0.0),
-        "cross": (np.float64, 0.0),
-    }
-    static: FloatColumn
-    profit_real: FloatColumn
-    frozen: FloatColumn
-    leverage: FloatColumn
-    told_factor: FloatColumn
-    told_net: FloatColumn
-    factor_table: IndexColumn
-    ladder_table: IndexColumn
-    profit_ratio: FloatColumn
-    pnl: FloatColumn
-    net_notional: FloatColumn
-    net: FloatColumn
-    position_margin: FloatColumn
-    total: FloatColumn
-    same: FloatColumn
-    cross: FloatColumn
 
 
 class CoinAccount(AccountPools):
@@ -120,6 +42,8 @@ class GuaranteeBook(PoolBook):
         self.legs, self.contracts = CoinLegs(), Contracts()
         self.leg_keys: list[tuple[str, str, str]] = []  # (account, contract, side)
         self.moves = Moves()  # of the equity, by pool, in the coin
+        self.pushes = Pushes(self.pools)
+        self._pushed_prices: dict[int, tuple[int, dict[str, float]]] = {}  # of a pool's newest legs: their time, last prices
         self.factors, self.ladders = FactorTables(), LadderTables()
         self._faults: dict[int, list[str]] = {}  # by row of factors
         self._factor_rows: dict[tuple[str, float], int] = {}  # (coin, leverage)
@@ -149,29 +73,135 @@ class GuaranteeBook(PoolBook):
                 changed.add(terms.coin)
             self._profit_ratios[terms.coin] = terms.transfer_profit_ratio
         for row, pool in enumerate(self.pool_keys):
-            if pool.pool in changed:
-                self.pools.told_factor[row] = np.nan  # told under the old table
             self._place_tables(row, pool.pool)
         return changed
 
     def take_snapshot(self, event: CoinSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
         """why: names what the picture shows to have changed. Returns the rows that it changed."""
-        account = self.accounts[event.account]
+        account, balance = self.accounts[event.account], event.balance
         legs, changed = account.ledger.take_snapshot(event)
-        for leg in legs:
-            self._place(account, leg, why)
-        self._place_balance(account, account.ledger.balances[event.balance.coin], why)
-        self.pools.answered_ms[account.pools[event.balance.coin]] = now_ms
-        self._reconcile(account, event)
+        moved = [self._place(account, leg, why) for leg in legs]
+        row, p = self._pool(account, balance.coin), self.pools
+        taken = account.ledger.balances[balance.coin] is balance
+        if taken:
+            self._place_balance(account, balance, why)
+        p.answered_ms[row] = now_ms
+        if taken and all(account.ledger.positions[leg].version_ms <= event.as_of_ms for leg in legs):
+            p.legs_ms[row] = event.as_of_ms
+            self.pushes.clear(row)
+            self._reconcile(row, event)
+        elif any(moved) or self.pushes.open(row):
+            self._compare(account, balance.coin, now_ms, taken=taken, exact=True)
         return changed
 
-    def take_update(self, event: CoinUpdate) -> None:
-        account = self.accounts[event.account]
+    def take_update(self, event: CoinUpdate, now_ms: int) -> None:
+        account, p = self.accounts[event.account], self.pools
         why = moves.why(event.reason)
-        for leg in account.ledger.take_update(event):
-            self._place(account, leg, why)
-        for balance in event.balances:
-            self._place_balance(account, account.ledger.balances[balance.coin], why)
+        before = dict(account.ledger.balances)
+        coins, legs = account.ledger.take_update(event)
+        touched = dict.fromkeys([*(account.ledger.positions[leg].margin_asset for leg in legs), *coins])
+        figures = {coin: self._figures(account, coin) for coin in touched}
+        moved = {account.ledger.positions[leg].margin_asset for leg in legs if self._place(account, leg, why)}
+        for coin in coins:
+            self._place_balance(account, account.ledger.balances[coin], why)
+        for coin in touched:
+            row, balance = self._pool(account, coin), account.ledger.balances.get(coin)
+            newest_ms = max((leg.version_ms for leg in event.positions if leg.margin_asset == coin), default=NEVER)
+            if newest_ms >= p.legs_ms[row] and newest_ms != NEVER:
+                p.legs_ms[row] = newest_ms
+                self._pushed_prices[row] = (newest_ms, event.implied_prices)
+            was = before.get(coin) if coin in coins else balance
+            changed = coin in moved or _amounts(was) != _amounts(balance)
+            before_it = figures[coin] if coin in moved else None
+            self._compare(account, coin, now_ms, taken=coin in coins, exact=changed, before=before_it)
+
+    def look(self, now_ms: int) -> bool:
+        """What the venue pushed half: frames that did not come in time. Returns whether any figure may have moved."""
+        rows = self.pushes.overdue(now_ms).tolist()
+        for row in rows:
+            key = self.pool_keys[row]
+            own = self.at(row, self.market.symbols.price)
+            alone = self._alone(row)
+            if self.pushes.ask(row, now_ms):
+                self.snapshots_wanted.add((key.account, key.pool))
+            if not alone and self.pushes.by_prices(row, own):
+                self.pushes.clear(row)
+                self._tie(row, own)
+            if alone and now_ms - self.pools.gap_ms[row] >= OWN_MARGIN_MS:
+                self.pools.margin_gap[row], self.pools.told_net[row] = 0.0, np.nan
+        return bool(rows)
+
+    def _figures(self, account: CoinAccount, coin: str) -> tuple[float, float, float] | None:
+        """(PnL, position margin, factor) that the pool was last valued with."""
+        row, p = account.pools.get(coin), self.pools
+        return None if row is None else (float(p.pnl[row] + p.lead[row]), float(p.position_margin[row]), float(p.factor[row]))
+
+    def _alone(self, row: int) -> bool:
+        """The pool has legs that are newer than its account."""
+        key = self.pool_keys[row]
+        balance = self.accounts[key.account].ledger.balances.get(key.pool)
+        return balance is not None and bool(self.pools.legs_ms[row] > balance.version_ms)
+
+    def _compare(
+        self,
+        account: CoinAccount,
+        coin: str,
+        now_ms: int,
+        *,
+        taken: bool,
+        exact: bool,
+        before: tuple[float, float, float] | None = None,
+    ) -> None:
+        """Our legs with the venue's own figures. taken: the coin's account row is new; exact: something changed that has two
+        frames; before: of the pool, where legs of it changed."""
+        row, p, pushes = account.pools[coin], self.pools, self.pushes
+        balance = account.ledger.balances.get(coin)
+        if balance is None:
+            return
+        alone, whole = self._alone(row), bool(p.legs_ms[row] == balance.version_ms)
+        own = self.at(row, self._with(self._pushed_prices[row][1] if whole and row in self._pushed_prices else {}))
+        if not tells(balance):
+            pushes.clear(row)
+            if not alone:
+                self._tie(row, own)
+            return
+        if taken or not alone:
+            pushes.heard(row, balance)
+        elif before is None:
+            return
+        elif not pushes.open(row):
+            pushes.stay(row, before[0], before[1])
+        pushes.weigh(row, own, now_ms, exact=not whole and (exact or pushes.young(row, now_ms)))
+        if taken or not alone:
+            self._tie(row, own)
+        elif before is not None and not np.isnan(before[2]):
+            p.told_factor[row], p.told_net[row] = before[2], own.net
+
+    def _tie(self, row: int, own: At) -> None:
+        """The account's own factor is that of the legs that it has now."""
+        key, p = self.pool_keys[row], self.pools
+        balance = self.accounts[key.account].ledger.balances[key.pool]
+        p.told_factor[row] = np.nan if balance.adjust_factor is None else balance.adjust_factor
+        p.told_net[row] = own.net
+        self._weigh_factor(row)
+        if not self.pushes.open(row):
+            self.compare_tables(row, off=bool(p.factor_off[row]))
+
+    def _weigh_factor(self, row: int) -> None:
+        """Whether table and account name different factors of one net position; unknown while the legs are."""
+        p = self.pools
+        if not self.pushes.open(row):
+            by_table = self.factors.factor(p.factor_table[row : row + 1], p.told_net[row : row + 1])[0]
+            p.factor_off[row] = abs(by_table - p.told_factor[row]) > PLACES  # False if either is unknown
+
+    def _with(self, prices: Mapping[str, float]) -> FloatColumn:
+        """Our last prices, but for these."""
+        price = self.market.symbols.price.copy()
+        for symbol, last in prices.items():
+            row = self.market.symbol_rows.get(symbol, FLAT)
+            if row != FLAT:
+                price[row] = last
+        return price
 
     def replace_all(self) -> None:
         """After the venue described its contracts anew."""
@@ -179,7 +209,8 @@ class GuaranteeBook(PoolBook):
             for leg in account.ledger.positions:
                 self._place(account, leg, LISTS)
 
-    def _place(self, account: CoinAccount, leg: Leg, why: str) -> None:
+    def _place(self, account: CoinAccount, leg: Leg, why: str) -> bool:
+        """Returns whether the leg is another than it was."""
         position = account.ledger.positions[leg]
         row = account.legs.get(leg)
         if row is None:
@@ -189,17 +220,18 @@ class GuaranteeBook(PoolBook):
         instrument = self.market.instruments.get(position.symbol)
         if instrument is not None or np.isnan(legs.face[row]):  # a delivered contract keeps the face that it had
             legs.face[row] = np.nan if instrument is None else instrument.face
-        self._book_leg(row, position, why)
+        moved = self._book_leg(row, position, why)
         legs.quantity[row] = position.quantity
         legs.symbol[row] = self.market.symbol_row(position.symbol) if position.quantity else FLAT
         legs.hold[row] = position.entry_price if position.quantity else 1.0
+        return moved
 
-    def _book_leg(self, row: int, position: Position, why: str) -> None:
+    def _book_leg(self, row: int, position: Position, why: str) -> bool:
         """A leg becomes another: what it earned until now was the price, and what its PnL jumps by is the event's."""
         legs, pool = self.legs, int(self.contracts.pool[self.legs.contract[row]])
         quantity, hold = float(legs.quantity[row]), float(legs.hold[row])
         if (quantity, hold if quantity else 0.0) == (position.quantity, position.entry_price if position.quantity else 0.0):
-            return
+            return False
         symbol = self.market.symbol_row(position.symbol)  # first: a new row renews the columns
         price = self.market.symbols.price[symbol]
         if np.isnan(price) or np.isnan(legs.face[row]):
@@ -210,6 +242,7 @@ class GuaranteeBook(PoolBook):
             self.moves.add(pool, what, -self._pnl(row, quantity, hold, price))
         self.moves.add(pool, what, self._pnl(row, position.quantity, position.entry_price, price))
         legs.base_price[row] = price
+        return True
 
     def _pnl(self, row: int, contracts: float, cost: float, price: float) -> float:
         """Of so many contracts of the leg, in the coin."""
@@ -249,9 +282,6 @@ class GuaranteeBook(PoolBook):
         p.static[row], p.profit_real[row], p.frozen[row] = balance.margin_static, balance.profit_real, balance.margin_frozen
         p.leverage[row] = balance.leverage
         self._place_tables(row, balance.coin)
-        if balance.adjust_factor is not None:
-            self._value_positions(self.market.symbols.price)
-            p.told_factor[row], p.told_net[row] = balance.adjust_factor, p.net[row]
         if balance.venue_withdrawable is not None:
             p.venue_withdrawable[row] = balance.venue_withdrawable
 
@@ -260,6 +290,7 @@ class GuaranteeBook(PoolBook):
         self.pools.factor_table[row] = self._factor_rows.get(key, FactorTables.UNKNOWN)
         self.pools.ladder_table[row] = self._ladder_rows.get(key, 0)
         self.pools.profit_ratio[row] = self._profit_ratios.get(coin, 0.0)
+        self._weigh_factor(row)
 
     # -------------------------------------------------------------- valuing
 
@@ -274,6 +305,27 @@ class GuaranteeBook(PoolBook):
         notional = guarantee.notional(legs.face, legs.quantity, last)
         pnl = guarantee.unrealized_pnl(notional, legs.hold, last)
         return notional, pnl, guarantee.leg_margin(notional, self.pools.leverage[self.contracts.pool[legs.contract]])
+
+    def at(self, pool: int, price: FloatColumn) -> At:
+        """One pool by its legs, which explain the venue's figures or do not; price: by symbol row."""
+        legs = np.flatnonzero((self.contracts.pool[self.legs.contract] == pool) & (self.legs.quantity != 0))
+        notional, pnl, margin = (figure[legs] for figure in self.leg_figures(price))
+        contracts, at = np.unique(self.legs.contract[legs], return_inverse=True)
+        quantity, count = self.legs.quantity[legs], len(contracts)
+        long, together = quantity > 0, np.zeros(count, np.intp)
+        locked = guarantee.lock(
+            sums(at, np.where(long, margin, 0.0), count, every=True),
+            sums(at, np.where(long, 0.0, margin), count, every=True),
+            together,
+            1,
+        )
+        net = guarantee.net_contracts(
+            sums(at, np.where(long, quantity, 0.0), count, every=True),
+            sums(at, np.where(long, 0.0, -quantity), count, every=True),
+            together,
+            1,
+        )
+        return At(float(pnl.sum()), float(locked.margin[0]), float(np.abs(notional).sum()), float(net[0]))
 
     def _value_positions(self, price: FloatColumn) -> None:
         legs, contracts, p = self.legs, self.contracts, self.pools
@@ -294,10 +346,16 @@ class GuaranteeBook(PoolBook):
     def _value(self, price: FloatColumn) -> None:
         self._value_positions(price)
         p = self.pools
+        p.lead[:] = 0.0
+        if self.pushes.any_open():
+            self.pushes.lead()
         # The account's own factor holds while its net position is as it was told for; else, and if it was not told, the table.
         told = ~np.isnan(p.told_factor) & ((p.net == p.told_net) | (p.factor_table == FactorTables.UNKNOWN))
-        p.factor[:] = np.where(told, p.told_factor, self.factors.factor(p.factor_table, p.net))
-        p.equity[:] = guarantee.margin_balance(p.static, p.pnl)
+        by_table = self.factors.factor(p.factor_table, p.net)
+        p.factor[:] = np.where(told, p.told_factor, by_table)
+        # Where the two differ for one net position, one of them is old: the dearer holds until the tables were read again.
+        p.factor[:] = np.where(p.factor_off, np.fmax(p.told_factor, by_table), p.factor)
+        p.equity[:] = guarantee.margin_balance(p.static, p.pnl + p.lead)
         p.used[:] = p.position_margin + p.frozen
         p.initial[:] = p.used
         p.requirement[:] = guarantee.requirement(p.used, p.factor)
@@ -326,21 +384,16 @@ class GuaranteeBook(PoolBook):
 
     # -------------------------------------------------------------- the venue's own figures, and ages
 
-    def _reconcile(self, account: CoinAccount, event: CoinSnapshot) -> None:
+    def _reconcile(self, row: int, event: CoinSnapshot) -> None:
         """Compares with the venue's own figures at the very prices that the venue used."""
         balance, p = event.balance, self.pools
-        row = account.pools[balance.coin]
+        price = self._with(event.implied_prices)
+        own = self.at(row, price)
+        self.pushes.misread(row, balance, own)
+        self._tie(row, own)
         if balance.venue_equity is None or balance.venue_position_margin is None:
             return
-        price = self.market.symbols.price.copy()
-        for symbol, implied in event.implied_prices.items():
-            symbol_row = self.market.symbol_rows.get(symbol, FLAT)
-            if symbol_row != FLAT:
-                price[symbol_row] = implied
         self._value(price)
-        if balance.adjust_factor is not None and p.factor_table[row] != FactorTables.UNKNOWN:
-            by_table = self.factors.factor(p.factor_table[row : row + 1], p.net[row : row + 1])[0]
-            self.compare_tables(row, off=abs(by_table - balance.adjust_factor) > PLACES)
         p.venue_equity[row] = balance.venue_equity
         factor = p.factor[row] if balance.adjust_factor is None else balance.adjust_factor
         p.venue_requirement[row] = factor * (balance.venue_position_margin + balance.margin_frozen)
@@ -377,3 +430,8 @@ class GuaranteeBook(PoolBook):
 
     def uses_rates(self) -> bool:
         return False
+
+
+def _amounts(balance: CoinBalance | None) -> tuple[float, float] | None:
+    """What an account row has beside prices and legs."""
+    return None if balance is None else (balance.margin_static, balance.margin_frozen)

@@ -5,7 +5,7 @@ import numpy as np
 from monitor.engine import moves
 from monitor.engine.guarantee_book import GuaranteeBook
 from monitor.engine.market import FLAT, NEVER
-from monitor.engine.pools import Rows, sums
+from monitor.engine.pools import Rows
 from monitor.margin import guarantee, joint
 from monitor.margin.guarantee_tables import FactorTables
 from monitor.model.alerts import Cause, Lever
@@ -99,16 +99,9 @@ class GuaranteeExplainer:
             return None
         mark = symbols.mark.copy()
         mark[FLAT] = 1.0
-        _, pnl, margin = (figure[rows] for figure in book.leg_figures(mark))
-        legs = book.legs
-        place = {row: i for i, row in enumerate(dict.fromkeys(legs.contract[rows].tolist()))}
-        at = np.array([place[row] for row in legs.contract[rows].tolist()], np.intp)
-        long = legs.quantity[rows] > 0
-        longs = sums(at, np.where(long, margin, 0.0), len(place), every=True)
-        shorts = sums(at, np.where(long, 0.0, margin), len(place), every=True)
-        locked = guarantee.lock(longs, shorts, np.zeros(len(place), np.intp), 1)
-        equity = np.array([p.static[pool] + pnl.sum()])
-        return _known(guarantee.guarantee_asset_ratio(equity, locked.margin + p.frozen[pool], p.factor[pool : pool + 1])[0])
+        at = book.at(pool, mark)
+        equity, used = np.array([p.static[pool] + at.pnl + p.lead[pool]]), np.array([at.margin + p.frozen[pool]])
+        return _known(guarantee.guarantee_asset_ratio(equity, used, p.factor[pool : pool + 1])[0])
 
     def _asset(self, pool: int) -> AssetFigures:
         """The coin itself: the only collateral."""
@@ -199,6 +192,7 @@ class GuaranteeExplainer:
             for row in rows.tolist():
                 name = book.leg_name(row)
                 moved[name] = moved.get(name, 0.0) + book.earned(row, book.market.symbols.price[book.legs.symbol[row]])
+            moved[moves.AHEAD] = float(p.lead[pool] - p.base_lead[pool])
             required, needs = book.required.of(pool), float(p.requirement[pool])
             said = moves.told(moved, required, unit=self.unit(pool), equity=equity, requirement=needs)
         self._set_base(np.array([pool]), rows)
@@ -215,6 +209,7 @@ class GuaranteeExplainer:
         book.legs.base_price[legs] = book.market.symbols.price[book.legs.symbol[legs]]
         book.moves.forget(pools.tolist())
         book.required.forget(pools.tolist())
+        book.pools.base_lead[pools] = book.pools.lead[pools]
         book.pools.based[pools] = True
 
     def levers(self, pool: int, target: float) -> tuple[Lever, ...]:

@@ -130,24 +130,25 @@ class CoinLedger:
             rows[coin] = Told(balance.margin_static, balance.version_ms)
         return rows
 
-    def take_update(self, event: CoinUpdate) -> list[Leg]:
-        """Returns the legs that it touched."""
+    def take_update(self, event: CoinUpdate) -> tuple[list[str], list[Leg]]:
+        """Returns the coins whose balance it took, and the legs."""
+        coins, legs = [], []
         for balance in event.balances:
             known = self.balances.get(balance.coin)
             if known is None or balance.version_ms >= known.version_ms:
                 self.balances[balance.coin] = balance
+                coins.append(balance.coin)
             else:
                 self.rows_older += 1
-        touched = []
         for position in event.positions:
             leg = (position.symbol, position.side)
             held = self.positions.get(leg)
             if held is None or position.version_ms >= held.version_ms:
                 self.positions[leg] = position
-                touched.append(leg)
+                legs.append(leg)
             else:
                 self.rows_older += 1
-        return touched
+        return coins, legs
 
 
 def told_by(event: AccountUpdate | CoinUpdate) -> dict[RowKey, Told]:

@@ -14,6 +14,7 @@ SMALL = 1e-10  # of the pool's equity: a cause below this is rounding
 TRADES, FUNDING, TRANSFER, SETTLEMENT = "trades and fees", "funding", "transfer", "settlement"
 MODE, GAP, FOUND, OTHER = "change of mode", "change while the stream was down", "change found by REST", "other change"
 RETOLD = "change found by a later push"
+AHEAD = "what the venue's figures hold and its legs do not yet"
 LISTS = "list of the venue"  # contracts or collateral described anew
 
 # The venues' own words for the reason of an account event: Binance ACCOUNT_UPDATE `m`, HTX `event` of the private topics.

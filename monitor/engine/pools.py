@@ -103,6 +103,7 @@ class PoolBook(ABC):
         self.accounts = accounts
         self.required = Moves()  # of the requirement, by pool row, in the pool's unit
         self.tables_doubted: set[str] = set()  # accounts whose tables are to be read again; whoever asks for that clears it
+        self.snapshots_wanted: set[tuple[str, str]] = set()  # (account, pool) of which a full picture is wanted soon; likewise
 
     @abstractmethod
     def revalue(self, account: Any = None) -> None:

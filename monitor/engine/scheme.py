@@ -389,6 +389,11 @@ class Scheme(ABC):
         doubted, self.book.tables_doubted = self.book.tables_doubted, set()
         return doubted
 
+    def take_wanted(self) -> set[tuple[str, str]]:
+        """(account, pool) whose pushes do not agree with what is known: a snapshot is wanted soon."""
+        wanted, self.book.snapshots_wanted = self.book.snapshots_wanted, set()
+        return wanted
+
     def table(self) -> PoolTable:
         book, p = self.book, self.book.pools
         # A pool that was liquidated or emptied stays in sight; an isolated one ends with its position.

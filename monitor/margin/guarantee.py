@@ -107,6 +107,16 @@ def margin_balance(margin_static: Array, pnl: Array) -> Array:
     return margin_static + pnl
 
 
+def led(own: Array, venue: Array, gap: Array) -> Array:
+    """An own figure of pools where the venue's own word of it leads.
+
+    gap: venue − own when that word came, 0 where own explains it. The word holds; as prices move own towards it, that much of
+    the gap is filled (ours was late), and as they move own away, the whole gap goes along: it is the one in the middle of own,
+    own + gap and the word.
+    """
+    return np.where(gap == 0, own, own + np.clip(venue - own, np.minimum(gap, 0.0), np.maximum(gap, 0.0)))
+
+
 def requirement(used: Array, factor: Array) -> Array:
     """The equity at which liquidation starts. Nothing used requires nothing, whatever the factor."""
     return np.where(used == 0, 0.0, factor * used)

@@ -204,6 +204,7 @@ class CoinUpdate(Struct, frozen=True, kw_only=True):
     reason: str  # the venue's own word: order.match, settlement, snapshot, …
     balances: tuple[CoinBalance, ...] = ()
     positions: tuple[Position, ...] = ()
+    implied_prices: dict[str, float] = {}  # last prices of its legs' contracts that the venue computed its figures with
 
 
 class LeverageChanged(Struct, frozen=True):

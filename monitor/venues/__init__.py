@@ -22,6 +22,9 @@ class Venue(Protocol):
     def request_tables(self, alias: str) -> None:
         """The margin tables that the account is under are to be read again soon."""
 
+    def request_snapshot(self, alias: str, pool: str = "") -> None:
+        """A full picture of the account, or of the pool where the venue's pictures are by pool, soon. "": of all."""
+
     def shut_out_until_ms(self) -> int:
         """The end of a ban of our address by the venue, by our clock; 0 or past: there is none."""
 

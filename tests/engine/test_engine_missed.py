@@ -319,9 +319,9 @@ def test_a_factor_that_is_not_the_tables_doubts_the_tables() -> None:
     picture = structs.replace(coin_picture(world, {"BTC260327": 500.0}), balance=told)
     world.feed(picture)
     assert world.engine.take_doubted_tables() == []
-    world.feed(structs.replace(picture, balance=structs.replace(told, adjust_factor=0.25)))
-    assert world.engine.take_doubted_tables() == [(HTX, "main")]
-    world.feed(structs.replace(picture, balance=structs.replace(told, adjust_factor=0.25)))
-    assert world.engine.take_doubted_tables() == []
+    for later_ms, doubted in ((1, [(HTX, "main")]), (2, [])):
+        row = structs.replace(told, adjust_factor=0.25, version_ms=world.now_ms + later_ms)
+        world.feed(structs.replace(picture, as_of_ms=row.version_ms, balance=row))
+        assert world.engine.take_doubted_tables() == doubted
     said = world.feed(GuaranteeTables(HTX, world.now_ms, (world.factor_table(0.25),)))
     assert [t.level for t in said if t.key.rule == "tier_change"] == [Level.WARNING]

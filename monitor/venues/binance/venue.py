@@ -86,8 +86,8 @@ class BinanceVenue(Adapter[RestClient]):
                     group.create_task(account.run())
         raise AssertionError("all tasks run for ever")
 
-    def request_snapshot(self, alias: str) -> None:
-        """A full snapshot of the account soon. Before `run` has started nothing is needed: it begins with one."""
+    def request_snapshot(self, alias: str, pool: str = "") -> None:
+        """A full snapshot of the account, all its pools, soon. Before `run` has started nothing is needed: it begins with one."""
         if (account := self._running.get(alias)) is not None:
             account.request_snapshot()
 

@@ -57,9 +57,9 @@ class AccountStream:
             group.create_task(self._coins.run())
         raise AssertionError("both tasks run for ever")
 
-    def request_snapshot(self) -> None:
-        """Of all coins, as soon as the pace allows."""
-        self._coins.request()
+    def request_snapshot(self, coin: str = "") -> None:
+        """Of the coin, or of all, as soon as the pace allows."""
+        self._coins.request(coin)
 
     async def refresh(self, coin: str) -> Refreshed:
         """The coin's snapshot now, after its settlement."""

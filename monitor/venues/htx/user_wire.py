@@ -11,7 +11,7 @@ from monitor.model.instruments import Instrument
 from monitor.model.streams import Counters, count
 from monitor.venues.htx import reference
 from monitor.venues.htx.frames import FrameError, heartbeat_number, inflate
-from monitor.venues.htx.numbers import ABSENT, UNREADABLE, time_or_none
+from monitor.venues.htx.numbers import ABSENT, UNREADABLE, price_or_none, time_or_none
 from monitor.venues.htx.rows import VENUE, AccountRow, PositionRow, coin_balance, position
 from monitor.venues.htx.signing import masked
 
@@ -121,14 +121,18 @@ class UserWire:
     def _private(self, frame: UserFrame, said: _Envelope, coin: str) -> None:
         balances: dict[str, list[CoinBalance]] = {}
         positions: dict[str, list[Position]] = {}
+        prices: dict[str, float] = {}
         for raw in _decode_rows(said.data):
             try:
                 if frame.topic == "accounts":
                     balance = coin_balance(_decode_account(raw), frame.ts)
                     balances.setdefault(balance.coin, []).append(balance)
                 else:
-                    leg = position(_decode_position(raw), frame.ts)
+                    row = _decode_position(raw)
+                    leg = position(row, frame.ts)
                     positions.setdefault(leg.margin_asset, []).append(leg)
+                    if (last := price_or_none(row.last_price)) is not None:
+                        prices[leg.symbol] = last
             except UNREADABLE:
                 count(self._counters.refused, "not_an_account" if frame.topic == "accounts" else "not_a_position")
                 frame.lost.add(coin)
@@ -141,6 +145,7 @@ class UserWire:
                 reason=said.event,
                 balances=rows,
                 positions=legs,
+                implied_prices={leg.symbol: prices[leg.symbol] for leg in legs if leg.symbol in prices},
             )
             frame.updates.append((named, update))
         named_coins = {*balances, *positions, *([coin] if coin else [])}

@@ -109,10 +109,10 @@ class HtxVenue(Adapter[RestClient]):
         for part in parts:
             group.create_task(part.run())
 
-    def request_snapshot(self, alias: str) -> None:
-        """Full snapshots of the account soon. Before `run` has started nothing is needed: it begins with them."""
+    def request_snapshot(self, alias: str, pool: str = "") -> None:
+        """A full snapshot of the coin, or of all, soon. Before `run` has started nothing is needed: it begins with them."""
         if (account := self._running.get(alias)) is not None:
-            account.request_snapshot()
+            account.request_snapshot(pool)
 
     def shut_out_until_ms(self) -> int:
         return self._budget.shut_out_until_ms
