@@ -70,14 +70,23 @@ class JointScheme(Scheme):
         index = market.assets.index[asset]
         if key.rule == "premium":
             return f": {index:,.6g} USD{share}"
-        then = index / (1 + verdict.value)
+        move = verdict.value if key.rule == "collateral_rate" else np.nan_to_num(market.window.move()[asset])
+        then = index / (1 + move)
         since = "its dollar" if np.isclose(then, 1.0) else f"{then:,.6g} USD within the last hour"
         return f": {index:,.6g} USD, from {since}{share}"
 
     def _why_gone(self, key: IncidentKey) -> str:
-        """An asset that was sold meanwhile has no row, so nothing judges it."""
-        sold = key.rule in COLLATERAL_RULES and (key.pool, key.subject) not in self.book.accounts[key.account].slots
-        return super()._why_gone(key) or ("the asset is no longer held" if sold else "")
+        """An asset that was sold meanwhile has no row, so nothing judges it; nor does a rule that is about other assets."""
+        if (why := super()._why_gone(key)) or key.rule not in COLLATERAL_RULES:
+            return why
+        if (key.pool, key.subject) not in self.book.accounts[key.account].slots:
+            return "the asset is no longer held"
+        pegged = self.judge.is_pegged(key.account, key.subject)
+        if key.rule == "collateral_rate" and not pegged:
+            return f"{key.subject} is not pegged: its rate moves every day, and what that does is in health"
+        if key.rule == "collateral_move" and pegged:
+            return f"{key.subject} is pegged: collateral_rate looks at it"
+        return ""
 
     def positions(self) -> PositionTable:
         return joint_workings.positions(self.book)

@@ -2,23 +2,25 @@
 
 import numpy as np
 
-from monitor.engine.columns import FloatColumn
+from monitor.engine.columns import BoolColumn, FloatColumn
 from monitor.engine.gauge import Gauge, Verdict
 from monitor.engine.joint_book import AccountRows, JointBook
 from monitor.engine.judge import Judge
 from monitor.engine.market import UNIT
 from monitor.engine.pools import AccountPools, Rows
+from monitor.margin import joint
 from monitor.model.alerts import IncidentKey
 from monitor.rules.base import LadderRule, Levels
-from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
+from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralMoveRule, CollateralRateRule, PremiumRule
 
-COLLATERAL_RULES = ("collateral_rate", "premium", "asset_mix", "auto_exchange")
+COLLATERAL_RULES = ("collateral_rate", "collateral_move", "premium", "asset_mix", "auto_exchange")
 
 
 class JointJudge(Judge):
     """Adds a level for each collateral slot of a joint pool."""
 
     _book: JointBook
+    _pegged: BoolColumn = np.zeros(0, np.bool_)  # by slot
 
     def all(self) -> list[Verdict]:
         return super().all() + self.collateral()
@@ -53,11 +55,13 @@ class JointJudge(Judge):
         share = np.divide(s.value[rows], equity, out=np.zeros(len(rows)), where=equity > 0)
         match rule:
             case CollateralRateRule():
-                pegged = np.isin(market.asset_names, rule.pegged)[rate_row]
-                from_peg = np.where(pegged, index - 1.0, 0.0)
+                from_peg = index - 1.0
                 in_window = np.nan_to_num(market.window.move())[rate_row]
                 move = np.where(np.abs(from_peg) >= np.abs(in_window), from_peg, in_window)
                 return np.where(np.isnan(index), np.nan, move), rule.judge(from_peg, in_window, np.abs(share), was)
+            case CollateralMoveRule():
+                fall = self._health_fall(rows, np.nan_to_num(market.window.move())[rate_row])
+                return fall, rule.judge(fall, was)
             case PremiumRule():
                 watched = np.isin(market.asset_names, rule.assets)[rate_row] & held
                 return index - 1.0, rule.judge(index, watched, was)
@@ -68,6 +72,25 @@ class JointJudge(Judge):
                 fraction = s.wallet[rows] / self._thresholds(rule)[rate_row]
                 return fraction, rule.judge(fraction, was)
         raise TypeError(f"not a rule on collateral: {rule.name}")
+
+    def _health_fall(self, rows: Rows, move: FloatColumn) -> FloatColumn:
+        """By slot: the part of its pool's health that the move of its asset's rate took. move: index / index then − 1."""
+        s, p = self._book.slots, self._book.pools
+        pool, moved = s.pool[rows], move / (1.0 + move)  # of what counts by the rate now
+        margin = joint.margin_value(s.maintenance[rows], self._book.market.assets.ask[s.rate_row[rows]])
+        return joint.health_fall(p.equity[pool], p.requirement[pool], s.value[rows] * moved, margin * moved)
+
+    def is_pegged(self, alias: str, asset: str) -> bool:
+        """Whether the account's rules compare the asset with 1 USD."""
+        return asset in self._rules[alias].collateral_rate.pegged
+
+    def _pegged_slots(self) -> BoolColumn:
+        book, known = self._book, len(self._pegged)
+        if known < len(book.slots):
+            pools = [book.pool_keys[row] for row in book.slots.pool[known:].tolist()]
+            new = [self.is_pegged(pool.account, asset) for pool, asset in zip(pools, book.slot_assets[known:], strict=True)]
+            self._pegged = np.concatenate((self._pegged, np.array(new, np.bool_)))
+        return self._pegged
 
     def _thresholds(self, rule: AutoExchangeRule) -> FloatColumn:
         """Wallet at which the venue converts, per asset row, in the asset, < 0."""
@@ -87,12 +110,15 @@ class JointJudge(Judge):
         return self._gauge(rule, key, len(self._book.slots))
 
     def _slot_groups(self, name: str, account: AccountRows | None) -> list[tuple[LadderRule, Rows]]:
-        """Collateral exists in joint pools only: elsewhere an asset counts for itself."""
+        """Collateral exists in joint pools only: elsewhere an asset counts for itself. Each rule on rates has its own assets."""
         book = self._book
         if account is not None:
             rule: LadderRule = getattr(self._rules[account.alias], name)
             groups = [(rule, account.slot_rows())] if rule.enabled and account.slots else []
         else:
             groups = self._all_groups(name, len(book.slots), lambda row: book.pool_keys[book.slots.pool[row]].account)
-        joint_only = [(rule, rows[book.slots.rate_row[rows] != UNIT]) for rule, rows in groups]
-        return [(rule, rows) for rule, rows in joint_only if len(rows)]
+        judged = book.slots.rate_row != UNIT
+        if name in ("collateral_rate", "collateral_move"):
+            judged = judged & (self._pegged_slots() == (name == "collateral_rate"))
+        parts = [(rule, rows[judged[rows]]) for rule, rows in groups]
+        return [(rule, rows) for rule, rows in parts if len(rows)]

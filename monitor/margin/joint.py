@@ -61,6 +61,19 @@ def health(equity: Array, requirement: Array) -> Array:
     return out
 
 
+def health_fall(equity: Array, requirement: Array, equity_moved: Array, requirement_moved: Array) -> Array:
+    """The fraction of the health that a move took: 1 − health now / health without it; negative: it added to it.
+
+    equity_moved, requirement_moved: the part of the present figures that the move did, in the same unit. 0 where nothing is
+    required, and where equity would not be positive without the move either: there was no health to take.
+    """
+    equity_then, requirement_then = equity - equity_moved, requirement - requirement_moved
+    base = requirement * equity_then
+    kept = np.ones(np.shape(base))
+    np.divide(equity * requirement_then, base, out=kept, where=(requirement > 0) & (equity_then > 0))
+    return np.where(np.isnan(base), np.nan, 1.0 - kept)
+
+
 def margin_ratio(equity: Array, requirement: Array) -> Array:
     """requirement / equity; 1.0 is liquidation, higher is worse. +inf where equity ≤ 0 bears a requirement; 0 without one."""
     out = np.where(np.isnan(equity) | np.isnan(requirement), np.nan, np.where(requirement > 0, np.inf, 0.0))

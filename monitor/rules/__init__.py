@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitor.rules.clock import ClockRule
-from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralRateRule, PremiumRule
+from monitor.rules.collateral import AssetMixRule, AutoExchangeRule, CollateralMoveRule, CollateralRateRule, PremiumRule
 from monitor.rules.health import GuaranteeAssetRatioRule, HealthRule, MarginRatioRule
 from monitor.rules.occurrences import DegradedRule, ModeChangeRule, TierChangeRule, VenueCallRule
 from monitor.rules.settlement import SettlementRule
@@ -21,7 +21,10 @@ class RuleBook(BaseModel):
         GuaranteeAssetRatioRule(), description="HTX: equity ÷ used margin − adjustment factor"
     )
     settlement: SettlementRule = Field(SettlementRule(), description="HTX: a delivery ahead while opposite periods are locked")
-    collateral_rate: CollateralRateRule = Field(CollateralRateRule(), description="USD rate of a collateral asset moves")
+    collateral_rate: CollateralRateRule = Field(CollateralRateRule(), description="USD rate of a pegged asset moves")
+    collateral_move: CollateralMoveRule = Field(
+        CollateralMoveRule(), description="health that the move of other collateral takes"
+    )
     premium: PremiumRule = Field(PremiumRule(), description="a stablecoin above its dollar")
     asset_mix: AssetMixRule = Field(AssetMixRule(), description="share of an asset off its target")
     auto_exchange: AutoExchangeRule = Field(AutoExchangeRule(), description="a wallet nears the automatic exchange")

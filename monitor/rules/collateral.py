@@ -14,7 +14,7 @@ AssetName = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]{1,20}$")]
 
 
 class CollateralRateRule(LadderRule):
-    """The USD rate of a collateral asset moves away from 1 (pegged assets) or from where it was a while ago."""
+    """The USD rate of a pegged asset moves away from 1, or from where it was a while ago. Others: see CollateralMoveRule."""
 
     name: ClassVar[str] = "collateral_rate"
     worse: ClassVar[Worse] = Worse.AWAY
@@ -25,12 +25,27 @@ class CollateralRateRule(LadderRule):
     hysteresis: float = Field(0.1, ge=0, lt=1, description="clears this fraction of the limit beyond it")
     share_min: float = Field(0.01, ge=0, le=1, description="silent for an asset below this share of the pool's equity")
     pegged: tuple[AssetName, ...] = Field(
-        ("USDT", "USDC", "FDUSD", "BFUSD", "BUSD", "TUSD", "USD1", "USDE", "RWUSD", "DAI", "USDP", "BNFCR"),
-        description="assets that are compared with 1 USD as well",
+        (
+            "USDT",
+            "USDC",
+            "FDUSD",
+            "BFUSD",
+            "BUSD",
+            "TUSD",
+            "USD1",
+            "USDE",
+            "RWUSD",
+            "DAI",
+            "USDP",
+            "BNFCR",
+            "LDUSDT",
+            "U",
+        ),
+        description="assets that are worth 1 USD each; any other is left to `collateral_move`",
     )
 
     def judge(self, move_from_peg: Array, move_in_window: Array, share: Array, was: Levels) -> Levels:
-        """Per collateral asset. Moves: index / reference − 1 (0 or NaN where there is none); share: |value| / |equity|."""
+        """Per pegged asset. Moves: index / reference − 1 (0 or NaN where there is none); share: |value| / |equity|."""
         move = np.fmax(np.abs(move_from_peg), np.abs(move_in_window))
         level = above(self, np.nan_to_num(move), was, inclusive=False)
         level[~(share >= self.share_min)] = 0
@@ -40,6 +55,27 @@ class CollateralRateRule(LadderRule):
         if level <= Level.OK or limit is None:
             return f"rate of {subject} is calm again ({value:+.2%})"
         return f"rate of {subject} moved {value:+.2%}, more than {limit:.2%}"
+
+
+class CollateralMoveRule(LadderRule):
+    """What the move of an asset without a peg has cost: the part of the pool's health that it took within the hour."""
+
+    name: ClassVar[str] = "collateral_move"
+    worse: ClassVar[Worse] = Worse.UP
+
+    enabled: bool = Field(False, description="off: such an asset moves every day, and what it does is in `health` already")
+    warning: float | None = Field(0.10, gt=0, description="fraction of the pool's health that the move took; at or above counts")
+    high: float | None = Field(0.20, gt=0, description="fraction of the pool's health")
+    hysteresis: float = Field(0.1, ge=0, lt=1, description="clears this fraction of the limit beyond it")
+
+    def judge(self, fall: Array, was: Levels) -> Levels:
+        """Per asset that is not pegged. fall: 1 − health / health at the asset's rate of an hour ago; negative: it rose."""
+        return above(self, np.nan_to_num(fall), was)
+
+    def summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        if level <= Level.OK or limit is None:
+            return f"the move of {subject} takes {max(value, 0.0):.1%} of the pool's health, below its limit"
+        return f"the move of {subject} took {value:.1%} of the pool's health, at or above {limit:.0%}"
 
 
 class PremiumRule(LadderRule):

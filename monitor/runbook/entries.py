@@ -112,10 +112,10 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         anchor="collateral_rate",
         group="account",
-        title="The rate of a collateral asset moved",
+        title="The rate of a pegged asset moved",
         means=(
-            "What one unit of a collateral asset counts for, in USD, moved: away from 1 for a stablecoin, or within the last "
-            "hour for any other. Equity moves with it although no position did."
+            "What one unit of a stablecoin counts for, in USD, moved away from 1, or within the last hour. Equity moves with it "
+            "although no position did. Assets without a peg are not judged here: `collateral_move`."
         ),
         sure=(
             "The rates come from the venue's own index stream, which is what it values your collateral with; another market "
@@ -128,6 +128,24 @@ ENTRIES: tuple[Entry, ...] = (
             "If `health` is open too, send another asset than the falling one.",
         ),
         look=("Is it one asset or all? All at once is rather a fault of the index: compare with the venue's own page.",),
+    ),
+    Entry(
+        anchor="collateral_move",
+        group="account",
+        title="The move of a collateral asset takes health",
+        means=(
+            "An asset without a peg (BTC, ETH, …) is collateral, and its rate moved within the last hour. The number is the part "
+            "of the pool's health that this move alone took: at 10 %, health would be 2.0 where it is 1.8."
+        ),
+        sure=(
+            "As sure as the figures of the pool. Off by default: what the move does is in `health` already; this tells its cause "
+            "early. A debt in an asset that rises takes health as well."
+        ),
+        now=(
+            "Look at `health` first: only it says how near liquidation is.",
+            "If it is too low, send or swap into what does not fall with the same market (USDT, USDC).",
+        ),
+        look=("Do positions lose by the same move? Then collateral and positions fall together: cut the larger one.",),
     ),
     Entry(
         anchor="premium",

@@ -50,11 +50,11 @@ async def test_a_rate_that_moved_is_not_calm_after_a_restart(receiver: Receiver,
     """What it moved from an hour ago is known only to those who were there: the store remembers it."""
     file = tmp_path / "state.db"
     async with SimExchange("calm", 7, htx_accounts=()) as exchange:
-        rules = {"collateral_rate": {"share_min": 0}}
+        rules = {"collateral_move": {"enabled": True, "warning": 0.001, "high": None}}
         config = config_for(exchange, receiver, file, rules=rules)
 
         def told(monitor: Monitor) -> list[str]:
-            return [one.key.subject for one in monitor.readout.incidents() if one.key.rule == "collateral_rate"]
+            return [one.key.subject for one in monitor.readout.incidents() if one.key.rule == "collateral_move"]
 
         async with running(config, exchange) as monitor:
             await until(lambda: not monitor.readout.missing(), "ready")

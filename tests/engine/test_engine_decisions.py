@@ -358,12 +358,88 @@ def test_collateral_rate_off_its_dollar(index: float, level: str, why: str) -> N
 
 
 def test_collateral_rate_within_the_hour() -> None:
-    """An asset without a peg is compared with where it was."""
+    """A pegged asset is compared with where it was as well: coming back to its dollar is a move too."""
+    world = World(wallets={"USDT": 1000.0, "USDC": 500.0})
+    world.start()
+    world.rate("USDC", 0.994, after_ms=60_000)
+    world.now_ms += 3_600_000
+    world.snapshot()
+    assert levels(world.rate("USDC", 0.994), "collateral_rate") == []
+    assert levels(world.rate("USDC", 1.006, after_ms=60_000), "collateral_rate") == [("info", "high")], "1.2 % within the hour"
+
+
+def test_section_3_what_has_no_peg_is_no_alarm_by_its_rate() -> None:
+    """A BTC that falls by 3 % within an hour is an ordinary day; what it does to the margin is in health."""
     world = World(wallets={"USDT": 1000.0, "BTC": 0.1})
     world.start()
-    world.rate("BTC", 20_000.0, haircut=0.05)
-    assert levels(world.rate("BTC", 20_150.0, haircut=0.05, after_ms=60_000), "collateral_rate") == [("ok", "info")]
-    assert levels(world.rate("BTC", 19_790.0, haircut=0.05, after_ms=60_000), "collateral_rate") == [("info", "high")]
+    said = [t for index in (20_000.0, 19_700.0, 19_300.0, 12_000.0) for t in world.rate("BTC", index, 0.05, after_ms=60_000)]
+    assert {t.key.rule for t in said} <= {"health", "tier_change"}
+
+
+def btc_world(**limits: float) -> World:
+    """Equity 2,400 and health 30 at 20,000 USD: 1,000 USDT and 0.1 BTC that counts for 70 %; 80 are required."""
+    rules = RuleBook.model_validate({"collateral_move": {"enabled": True} | limits, "health": {"enabled": False}})
+    world = World(rules, wallets={"USDT": 1000.0, "BTC": 0.1})
+    world.start()
+    world.rate("BTC", 20_000.0, haircut=0.3)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("index", "level", "why"),
+    [
+        (20_000.0, None, "it stands still"),
+        (30_000.0, None, "a rise costs nothing"),
+        (16_600.0, None, "equity 2,400 → 2,162: 9.9 % of the health"),
+        (16_500.0, "warning", "equity 2,400 → 2,155: 10.2 %"),
+        (13_200.0, "warning", "equity 2,400 → 1,924: 19.8 %"),
+        (13_100.0, "high", "equity 2,400 → 1,917: 20.1 %"),
+    ],
+)
+def test_section_3_other_collateral_is_judged_by_the_health_that_its_move_takes(
+    index: float, level: str | None, why: str
+) -> None:
+    world = btc_world()
+    said = world.rate("BTC", index, haircut=0.3, after_ms=60_000)
+    assert levels(said, "collateral_move") == ([] if level is None else [("ok", level)]), why
+
+
+def test_section_3_what_it_says() -> None:
+    world = btc_world()
+    health = world.pool().health
+    assert health == pytest.approx(30.0)
+    [said] = [t for t in world.rate("BTC", 13_100.0, haircut=0.3, after_ms=60_000) if t.key.rule == "collateral_move"]
+    assert said.key.subject == "BTC"
+    assert said.value == pytest.approx(1 - world.pool().health / health), "nothing else moved: all of the fall is its"
+    assert said.summary == (
+        "the move of BTC took 20.1% of the pool's health, at or above 20%: 13,100 USD, from 20,000 USD within the last hour, "
+        "48% of equity"
+    )
+    world.now_ms += 3_600_000
+    world.snapshot()
+    [calm] = [t for t in world.rate("BTC", 13_100.0, haircut=0.3) if t.key.rule == "collateral_move"]
+    assert (calm.level, calm.was) == (Level.OK, Level.HIGH), "an hour later it is where it was"
+
+
+def test_section_3_a_debt_that_grows_dearer_takes_health_too() -> None:
+    rules = RuleBook.model_validate({"collateral_move": {"enabled": True}})
+    world = World(rules, wallets={"USDT": 3000.0, "BTC": -0.1})
+    world.start()
+    world.rate("BTC", 10_000.0)
+    assert levels(world.rate("BTC", 8_000.0, after_ms=60_000), "collateral_move") == []
+    assert levels(world.rate("BTC", 12_500.0, after_ms=60_000), "collateral_move") == [("ok", "warning")], "2,000 → 1,750: 12.5 %"
+
+
+@pytest.mark.parametrize("asset", ["USDC", "LDUSDT", "U", "USD1", "RWUSD", "BNFCR", "BFUSD", "FDUSD"])
+def test_section_3_a_pegged_asset_has_one_rule_only(asset: str) -> None:
+    rules = RuleBook.model_validate({"collateral_move": {"enabled": True, "warning": 0.001, "high": None}})
+    world = World(rules, wallets={"USDT": 1000.0, asset: 1000.0})
+    world.start()
+    world.feed(Instruments(VENUE, (), (AssetInfo(asset),), complete=False))
+    world.rate(asset, 1.0)
+    said = world.rate(asset, 0.98, after_ms=60_000)
+    assert levels(said, "collateral_rate") == [("ok", "high")]
+    assert levels(said, "collateral_move") == []
 
 
 def test_a_small_share_of_an_asset_is_silent() -> None:

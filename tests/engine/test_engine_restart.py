@@ -120,13 +120,33 @@ def test_an_account_without_any_coin_ends_what_was_open_when_its_stream_is_up() 
 # ------------------------------------------------------------------ subjects and rules that are no longer there
 
 
-@pytest.mark.parametrize("rule", ["collateral_rate", "premium", "asset_mix", "auto_exchange"])
+@pytest.mark.parametrize("rule", ["collateral_rate", "collateral_move", "premium", "asset_mix", "auto_exchange"])
 def test_the_incident_of_an_asset_that_was_sold_meanwhile_ends(rule: str) -> None:
-    settings = {"premium": {"enabled": True}, "asset_mix": {"enabled": True}}
+    settings = {"premium": {"enabled": True}, "asset_mix": {"enabled": True}, "collateral_move": {"enabled": True}}
     key = IncidentKey(BINANCE, "main", "USD", rule, "USDC")
     world = World(RuleBook.model_validate(settings), restored=was_open(key), wallets={"USDT": 1000.0, "USDC": 0.0})
     ends = [(t.level.word, t.summary) for t in world.start() if t.key == key]
     assert ends == [("ok", "the asset is no longer held")], "the picture lists it with a wallet of 0"
+
+
+@pytest.mark.parametrize(
+    ("rule", "asset", "pegged", "why"),
+    [
+        ("collateral_rate", "BTC", ("USDT",), "BTC is not pegged: its rate moves every day, and what that does is in health"),
+        ("collateral_rate", "USDC", ("USDT",), "USDC is not pegged: its rate moves every day, and what that does is in health"),
+        ("collateral_move", "USDC", ("USDT", "USDC"), "USDC is pegged: collateral_rate looks at it"),
+    ],
+)
+def test_section_3_the_incident_of_an_asset_that_the_rule_no_longer_judges_ends_and_says_why(
+    rule: str, asset: str, pegged: tuple[str, ...], why: str
+) -> None:
+    """Open since an older version, or before the list was changed."""
+    key = IncidentKey(BINANCE, "main", "USD", rule, asset)
+    settings = {"collateral_rate": {"pegged": pegged}, "collateral_move": {"enabled": True}}
+    world = World(RuleBook.model_validate(settings), restored=was_open(key), wallets={"USDT": 1000.0, asset: 500.0})
+    said = [t for t in world.start() + world.rate(asset, 1.0) + world.rate(asset, 1.0, after_ms=1000) if t.key == key]
+    assert [(t.level.word, t.summary) for t in said] == [("ok", why)]
+    assert world.pool().level == 0, "and the pool's level no longer has it"
 
 
 def test_the_incident_of_an_asset_that_is_held_ends_by_its_rate_only() -> None:

@@ -121,3 +121,26 @@ def test_at_or_below(equity: float, requirement: float, limit: float, reached: b
 )
 def test_available(equity: float, initial: float, free: float, why: str) -> None:
     np.testing.assert_equal(joint.available(*one(equity, initial)), np.array([free]), err_msg=why)
+
+
+@pytest.mark.parametrize(
+    ("equity", "requirement", "equity_moved", "requirement_moved", "fall", "why"),
+    [
+        (900.0, 100.0, -100.0, 0.0, 0.1, "health 10 → 9"),
+        (1000.0, 100.0, 0.0, 0.0, 0.0, "nothing moved"),
+        (1100.0, 100.0, 100.0, 0.0, -0.1, "it added to health"),
+        (1000.0, 125.0, 0.0, 25.0, 0.2, "10 → 8: more is required"),
+        (900.0, 90.0, -100.0, -10.0, 0.0, "both fall in step"),
+        (0.0, 100.0, -100.0, 0.0, 1.0, "all of it"),
+        (-50.0, 100.0, -100.0, 0.0, 2.0, "beyond all of it: 0.5 → −0.5"),
+        (-50.0, 100.0, -50.0, 0.0, 0.0, "there was none before"),
+        (-50.0, 100.0, -10.0, 0.0, 0.0, "nor here"),
+        (1000.0, 0.0, -100.0, 0.0, 0.0, "nothing is required: no health"),
+        (np.nan, 100.0, -100.0, 0.0, np.nan, "unknown stays unknown"),
+    ],
+)
+def test_health_fall(
+    equity: float, requirement: float, equity_moved: float, requirement_moved: float, fall: float, why: str
+) -> None:
+    figures = [np.array([figure]) for figure in (equity, requirement, equity_moved, requirement_moved)]
+    assert joint.health_fall(*figures).tolist() == pytest.approx([fall], nan_ok=True), why

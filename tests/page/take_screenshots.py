@@ -66,7 +66,7 @@ def _open(browser: Browser, url: str, *, width: int, height: int, scheme: Any, d
 
 
 def _acknowledge(page: Page) -> None:
-    page.get_by_role("button", name="Acknowledge: binance USD collateral_rate BTC").click()
+    page.get_by_role("button", name="Acknowledge: binance USD health").click()
     page.get_by_label("Your name").fill("ann")
     page.get_by_label("Note").fill("watching BTC")
     page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()

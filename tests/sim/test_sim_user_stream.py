@@ -249,11 +249,11 @@ async def test_margin_call_then_liquidation_of_a_joint_pool(session: aiohttp.Cli
         key = (await rest.listen_key())["listenKey"]
         async with reader(sim, f"/private/ws/{key}") as here, reader(sim, "/market/ws/!forceOrder@arr") as market:
             # Maintenance is 0.4 % of the notionals: 20,000 and 1,500 at the start, equity near 2,000 USD.
-            sim.price("BTCUSDT", "90450")
+            sim.price("BTCUSDT", "90440")
             call = await here.frame()
             assert call["e"] == "MARGIN_CALL"
             assert {(p["s"], p["mt"]) for p in call["p"]} == {("BTCUSDT", "CROSSED"), ("ETHUSDC", "CROSSED")}
-            sim.price("BTCUSDT", "90440")
+            sim.price("BTCUSDT", "90435")
             assert await here.is_silent(), "called once"
             sim.price("BTCUSDT", "90350")
             events = await here.frames(7)
