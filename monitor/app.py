@@ -1,8 +1,6 @@
 """The composition root: builds the parts, runs them in one task group, and ends them in the right order."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum, auto
@@ -13,6 +11,7 @@ import structlog
 from monitor import __version__
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
+from monitor.alerts.own import of_monitor
 from monitor.bans import Bans
 from monitor.clock import Clock
 from monitor.config import AccountConfig, Config
@@ -21,7 +20,7 @@ from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.heartbeat import Heartbeat
 from monitor.history.ring import HistoryRing
-from monitor.lease import Lease, StoreInUseError
+from monitor.lease import Lease
 from monitor.metrics import Metrics
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
 from monitor.model.events import Event, Prices, TimePassed
@@ -31,7 +30,6 @@ from monitor.readout import Readout
 from monitor.refusals import RefusalLog
 from monitor.status_line import status_line
 from monitor.store import Store
-from monitor.systemd import ServiceManager
 from monitor.venues import Venue
 from monitor.venues.base import AccountAccess
 from monitor.venues.binance.venue import BinanceVenue
@@ -73,7 +71,7 @@ class Monitor:
     """One run of the daemon with one configuration.
 
     reload: called for POST /-/reload; it loads the configuration, and calls `end(Ended.RELOAD)` if it is good.
-    on_started: called once the page is up and the venues run. reload_good: whether the last reload could be put into force.
+    on_started: called once the page is up and the venues run. reload_problem: why the last reload could not be put into force.
     clock: wall clock. clock_s: monotonic, that of the event loop.
     """
 
@@ -85,14 +83,16 @@ class Monitor:
         clock_s: Callable[[], float] = time.monotonic,
         reload: Reload | None = None,
         on_started: Callable[[], None] = lambda: None,
-        reload_good: bool = True,
+        reload_problem: str = "",
     ) -> None:
         self.config = config
-        self._reload_good = reload_good
+        self._reload_problem = reload_problem
         self.clock = clock or Clock()
         self._clock_s = clock_s
         self._reload = reload if config.web.reload_enabled else None
-        self._ended: asyncio.Future[Ended] | None = None
+        self._why: Ended | None = None  # it is to end
+        self._ended: asyncio.Future[None] | None = None  # done as soon as it is to end
+        self._checking: asyncio.Task[None] | None = None
         self._crossings: asyncio.Queue[list[Transition]] = asyncio.Queue()
         self._on_started = on_started
         self._turned_s = clock_s()  # when it began to start or to end
@@ -108,8 +108,17 @@ class Monitor:
         self._rates: RateKeeper
 
     def end(self, why: Ended = Ended.STOPPED) -> None:
+        """At any moment, before `run` too. A stop outranks a reload that is under way."""
+        if self._why is not Ended.STOPPED:
+            self._why = why
         if self._ended is not None and not self._ended.done():
-            self._ended.set_result(why)
+            self._ended.set_result(None)
+
+    @property
+    def proven(self) -> bool:
+        """It began to watch, and no key was refused."""
+        checked = self._checking is not None and self._checking.done() and not self._checking.cancelled()
+        return self.started.is_set() and checked and self._checking is not None and self._checking.exception() is None
 
     def reload_refused(self) -> None:
         """The new configuration is bad; this one stays."""
@@ -118,7 +127,7 @@ class Monitor:
 
     def hangs(self) -> dict[Reason, str]:
         """Why a restart of the process would help; empty while it would not."""
-        if self.started.is_set() and self._ended is not None and not self._ended.done():
+        if self.started.is_set() and self._why is None:
             return self.dead_man.hangs()
         turning_s = self._clock_s() - self._turned_s
         return {Reason.LOOP_SLOW: f"starting or ending for {turning_s:.0f} s"} if turning_s >= TURN_S_MAX else {}
@@ -135,6 +144,8 @@ class Monitor:
         comes, then the outbox is emptied, then the store closes.
         """
         self._ended = asyncio.get_running_loop().create_future()
+        if self._why is not None:
+            self._ended.set_result(None)
         with Lease(self.config.store.file()):
             return await self._run()
 
@@ -158,14 +169,20 @@ class Monitor:
             self._rates = RateKeeper(self.engine, store, list(self._adapters), clock.now_ms())
             self.dead_man = DeadMan(venues, self.engine, self.desk, store, LoopProbe(self._clock_s), self._clock_s)
             self.readout = Readout(self.engine, venues, self.desk, clock, self.dead_man)
-            self.readout.reload_good = self._reload_good
-            await self.desk.handle(self.engine.abandoned(clock.now_ms()))
+            self.readout.reload_good = not self._reload_problem
+            await self.desk.handle([*self.engine.abandoned(clock.now_ms()), *self._reload_refused()])
             await self._open_history()
             return await self._watch(venues)
         finally:
             if self.history is not None:
                 await self.history.close()
             await store.close()
+
+    def _reload_refused(self) -> list[Transition]:
+        if not self._reload_problem:
+            return []
+        text = f"the new configuration was refused, the one before it is in force again: {self._reload_problem}"
+        return [of_monitor("reload", self.clock.now_ms(), text)]
 
     async def _open_history(self) -> None:
         settings = self.config.history
@@ -189,29 +206,37 @@ class Monitor:
         )
         await self.server.start()
         sending = asyncio.create_task(self.desk.run(), name="alerts")
-        checking = asyncio.create_task(self._check_keys(venues), name="key-check")
+        checking = self._checking = asyncio.create_task(self._check_keys(venues), name="key-check")
         try:
-            why = await self._ended_before(checking, KEY_CHECK_S) or await self._feed(venues, sending, checking)
+            if not await self._ended_before(checking, KEY_CHECK_S):
+                await self._feed(venues, sending, checking)
             await self._rates.keep(self.clock.now_ms())
-            await self.desk.flush(FLUSH_S if why is Ended.STOPPED else RELOAD_FLUSH_S)
-            return why
+            return await self._flushed()
         finally:
             for task in (sending, checking):
                 task.cancel()
             await asyncio.gather(sending, checking, return_exceptions=True)
             await self.server.stop()
 
-    async def _ended_before(self, work: "asyncio.Task[None]", seconds: float) -> Ended | None:
-        """Why `end` was called before the work was done or had its time, if it was: a silent exchange holds up nothing."""
+    async def _flushed(self) -> Ended:
+        """What is to be told goes out, as far as its time allows. A stop that comes meanwhile is remembered."""
+        if self._why is Ended.RELOAD:
+            await self.desk.flush(RELOAD_FLUSH_S)
+        if self._why is not Ended.RELOAD:
+            await self.desk.flush(FLUSH_S)
+        return self._why or Ended.STOPPED
+
+    async def _ended_before(self, work: "asyncio.Task[None]", seconds: float) -> bool:
+        """Whether `end` was called before the work was done or had its time: a silent exchange holds up nothing."""
         if self._ended is None:
             raise RuntimeError("it belongs to run")
         waiting: list[asyncio.Future[Any]] = [work, self._ended]
         await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             work.result()
-        return self._ended.result() if self._ended.done() else None
+        return self._ended.done()
 
-    async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]", checking: "asyncio.Task[None]") -> Ended:
+    async def _feed(self, venues: Sequence[Venue], sending: "asyncio.Task[None]", checking: "asyncio.Task[None]") -> None:
         """Runs the venues, the clock and the desk until the end; an exception in any of them is a bug and ends the run.
 
         checking: the check of the keys, perhaps still under way; KeyRefusedError if it ends badly.
@@ -242,7 +267,6 @@ class Monitor:
             raise refused
         if bugs:
             raise ExceptionGroup("a part of the monitor failed", bugs)
-        return self._ended.result() if self._ended.done() else Ended.STOPPED
 
     # -------------------------------------------------------------- flow of events
 
@@ -349,68 +373,3 @@ def venues_of(config: Config, emit: Emit, clock: Clock) -> list[Venue]:
 
 def _access(account: AccountConfig) -> AccountAccess:
     return AccountAccess(account.name, account.api_key, account.api_secret)
-
-
-async def run_until_signalled(config: Config, load_again: Callable[[], Config], environ: Mapping[str, str] = os.environ) -> None:
-    """Runs the daemon. TERM and INT end it, HUP loads the configuration again; a bad one changes nothing.
-
-    load_again raises ConfigErrors. A good configuration starts a new run in the same process; the store carries what is open.
-    environ: where the service manager says how to be told.
-    """
-    loop = asyncio.get_running_loop()
-    clock = Clock()
-    manager = ServiceManager(environ)
-    following = config
-
-    async def reload() -> list[str]:
-        nonlocal following
-        manager.reloading()
-        try:
-            following = await asyncio.to_thread(load_again)  # a large file takes seconds
-        except Exception as exc:  # noqa: BLE001  whatever is wrong with the new file, the old one stays in force
-            monitor.reload_refused()
-            manager.ready()
-            log.error("reload_refused", problem=str(exc))
-            return str(exc).splitlines()
-        log.info("reloading")
-        monitor.end(Ended.RELOAD)
-        return []
-
-    tasks: set[asyncio.Task[Any]] = set()
-    monitor = Monitor(config, clock=clock, reload=reload, on_started=manager.ready)
-
-    def stop() -> None:
-        manager.stopping()
-        monitor.end()
-
-    def hang_up() -> None:
-        task = loop.create_task(reload())
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    attending = loop.create_task(manager.attend(lambda: monitor)) if manager.present else None
-    try:
-        running = config
-        while True:
-            try:
-                if await monitor.run() is Ended.STOPPED:
-                    return
-            except (OSError, KeyRefusedError, StoreInUseError) as exc:
-                if running is config or monitor.started.is_set():
-                    raise
-                log.error("reload_refused", problem=str(exc), hint="the configuration before it is in force again")
-                following, refused = config, True
-            else:
-                refused = False
-                config = running  # it has proven itself
-            running = following
-            monitor = Monitor(running, clock=clock, reload=reload, on_started=manager.ready, reload_good=not refused)
-    finally:
-        if attending is not None:
-            attending.cancel()
-            await asyncio.gather(attending, return_exceptions=True)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from monitor.alerts.book import Book
 from monitor.alerts.outbox import OutboxStore
-from monitor.alerts.routes import CHANNEL_RULE, STORE_RULE
+from monitor.alerts.routes import CHANNEL_RULE, DEGRADED_RULE, STORE_RULE
 from monitor.model.alerts import IncidentKey, Level, Transition
 
 STORE_RETRY_EVERY_S = 10.0
@@ -39,6 +39,12 @@ class StoreWatch:
             summary = "the state is safe on disk again"
             found.append(Transition(key=STORE_KEY, level=Level.OK, was=Level.HIGH, at_ms=now_ms, summary=summary))
         return found
+
+
+def of_monitor(subject: str, at_ms: int, summary: str) -> Transition:
+    """What happened once to the monitor itself, and is no matter of a venue, a channel or the store."""
+    key = IncidentKey("", "", "", DEGRADED_RULE, subject)
+    return Transition(key=key, level=Level.HIGH, was=Level.OK, at_ms=at_ms, summary=summary, momentary=True)
 
 
 def channel_key(name: str) -> IncidentKey:

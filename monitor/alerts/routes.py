@@ -10,6 +10,7 @@ from monitor.model.alerts import IncidentKey, Level
 CHANNEL_RULE = "channel"  # the monitor's own: a channel is broken
 STALE_RULE = "stale"  # old data; from critical on the figures are UNKNOWN
 STORE_RULE = "store"  # the monitor's own: the disk does not keep our state
+DEGRADED_RULE = "degraded"  # of no venue: the monitor itself is impaired
 
 
 class Routes:
@@ -54,7 +55,7 @@ class Routes:
 def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:
     if level.gravity < level_of(route.min_level):
         return False
-    if key.rule in (CHANNEL_RULE, STORE_RULE) and not key.account:
+    if not key.venue:  # of the monitor itself
         return True
     # A feed of the whole venue is every account's; and where the data have died, no other rule can speak any more.
     blind = key.rule == STALE_RULE and level.gravity >= Level.CRITICAL

@@ -8,9 +8,9 @@ from monitor.commands.base import WATCH, ConfigFile, app, explained, run_async
 @app.command(rich_help_panel=WATCH)
 def run(config: ConfigFile) -> None:
     """Watch the accounts of CONFIG until stopped. TERM and INT end it, HUP loads CONFIG again."""
-    from monitor.app import run_until_signalled
     from monitor.config import load
     from monitor.log import configure, register_secret
+    from monitor.reload import run_until_signalled
 
     def prepared() -> Any:
         settings = load(config)

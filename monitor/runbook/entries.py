@@ -259,7 +259,9 @@ ENTRIES: tuple[Entry, ...] = (
         means=(
             "Something between here and the venue does not work as it should, while the figures still go on. The subject says "
             "what: `banned` or `firewall` (the venue refuses this address by REST, until the time in the message), `listen_key` "
-            "(the key of the user stream ended twice within 10 min), `names` (a host name has not been resolved for a minute)."
+            "(the key of the user stream ended twice within 10 min), `names` (a host name has not been resolved for a minute), "
+            "`internal_error` (a part of the monitor itself failed and begins again; its pools are UNKNOWN until it works), or, "
+            "without a venue, `reload` (the new configuration was refused late; the one before it is in force again)."
         ),
         sure="Certain. The figures of this moment are good; what is missing later is told by `stale`.",
         now=(
@@ -268,6 +270,8 @@ ENTRIES: tuple[Entry, ...] = (
             "`listen_key`: an account has one listen key. Find the program that closes it (a `DELETE` at its end is enough) or "
             "give it an account of its own.",
             "`names`: look at this machine's DNS. The last addresses are used for an hour; after that the streams stay down.",
+            "`internal_error`: look at the account by hand while its figures are UNKNOWN; report the traceback of the log.",
+            "`reload`: correct what the message names, then reload again.",
         ),
         look=(
             "After a ban: `margin_rest_requests_total` by result, and how many programs share the address.",
