@@ -122,9 +122,10 @@ class GuaranteeBook(PoolBook):
             key = self.pool_keys[row]
             own = self.at(row, self.market.symbols.price)
             alone = self._alone(row)
-            if self.pushes.ask(row, now_ms):
+            by_prices = not alone and self.pushes.by_prices(row, own)
+            if self.pushes.ask(row, now_ms, at_once=not by_prices):
                 self.snapshots_wanted.add((key.account, key.pool))
-            if not alone and self.pushes.by_prices(row, own):
+            if by_prices:
                 self.pushes.clear(row)
                 self._tie(row, own)
             if alone and now_ms - self.pools.gap_ms[row] >= OWN_MARGIN_MS:

@@ -109,10 +109,11 @@ class Pushes:
         now = (p.venue_pnl[row] - own.pnl, p.venue_margin[row] - own.margin)
         return any(self._within(row, own, *gap, SKEW) for gap in ((p.pnl_gap[row], p.margin_gap[row]), now))
 
-    def ask(self, row: int, now_ms: int) -> bool:
-        """Whether it is time to ask for a snapshot, which is noted."""
+    def ask(self, row: int, now_ms: int, *, at_once: bool) -> bool:
+        """Whether it is time to ask for a snapshot, which is noted. at_once: if it was not asked since the gap began."""
         p = self._pools
-        due = bool(p.asked_ms[row] == NEVER or now_ms - p.asked_ms[row] >= ASK_AGAIN_MS)
+        asked_ms = p.asked_ms[row]
+        due = bool(asked_ms == NEVER or now_ms - asked_ms >= ASK_AGAIN_MS or (at_once and asked_ms < p.gap_ms[row]))
         if due:
             p.asked_ms[row] = now_ms
         return due

@@ -9,8 +9,10 @@ import pytest
 from conftest_e2e import Receiver, config_for, fetch, running, until
 
 from monitor.app import Monitor
+from monitor.model.alerts import Transition
+from monitor.model.events import Event
 from monitor.model.figures import PoolKey
-from monitor.sim import SimExchange, SimHtxAccount
+from monitor.sim import SimExchange, SimHtxAccount, SimHtxPosition
 
 FAST = 0.2
 # The simulated time runs five times as fast, so the monitor looks more often; tables are reloaded each hour otherwise.
@@ -177,3 +179,60 @@ async def test_an_unknown_permission_is_said_and_not_taken_for_safe(receiver: Re
             await until(lambda: monitor.readout.missing() == [], "ready")
         text = capsys.readouterr()
         assert "unknown" in (text.out + text.err).lower()
+
+
+LOSING = SimHtxAccount(
+    "main",
+    coins={"BTC": "0.95"},
+    leverages={"BTC": 20},
+    positions=(SimHtxPosition("BTC_CW", "buy", 9000, "112000"), SimHtxPosition("BTC_CQ", "buy", 3, "106000")),
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ("", {}),
+        ("reorder_pushes", {"count": 2}),
+        ("duplicate_pushes", {"count": 2}),
+        ("drop_pushes", {"count": 1, "event": "order.match"}),
+        ("silence_topic", {"topic": "positions.btc"}),
+    ],
+    ids=["account-first", "legs-first", "twice", "account-lost", "legs-lost"],
+)
+async def test_row_30_closes_at_a_loss_show_only_true_states(receiver: Receiver, fault: str, options: dict[str, Any]) -> None:
+    """Prices stand still: whatever is shown is an equity of before or after, and nobody is paged."""
+    seen: list[float | None] = []
+    venues = {"htx_coin_futures": {"last_quiet_s": 0.5, "takeover_s": 0.2}}
+    async with (
+        SimExchange("calm", 7, noise=0.0, htx_accounts=(LOSING,)) as exchange,
+        running(config_for(exchange, receiver, **HTX, venues=venues), exchange) as monitor,
+    ):
+        exchange.htx_control.price("BTC", "104000")
+        await until(lambda: monitor.readout.missing() == [], "ready")
+        await agree(monitor, exchange, "the start", ("BTC",))
+        step = monitor.engine.step
+
+        def watched(event: Event, now_ms: int) -> list[Transition]:
+            said = step(event, now_ms)
+            pool = monitor.engine.figures(PoolKey("htx_coin_futures", "main", "BTC"))
+            seen.append(pool.equity if pool else None)
+            return said
+
+        monitor.engine.step = watched  # type: ignore[method-assign]
+        code = ledger(exchange, "BTC")["positions"][0]["contract_code"]
+        for volume in (2500, 4000, 2500):
+            before = float(ledger(exchange, "BTC")["equity"])
+            if fault:
+                exchange.htx_control.fault(fault, **options)
+            seen.clear()
+            exchange.htx_control.order(code, "sell", "close", volume)
+            await agree(monitor, exchange, f"after the close of {volume}", ("BTC",))
+            exchange.htx_control.fault("clear")
+            after = float(ledger(exchange, "BTC")["equity"])
+            assert after < before, "a fee"
+            wrong = [equity for equity in seen if equity is None or not after - 1e-9 <= equity <= before + 1e-9]
+            assert not wrong, f"not between {after} and {before}"
+
+    owed = ("reconcile",) if fault in ("drop_pushes", "silence_topic") else ()  # a push that was lost is told as that
+    assert [m for m in receiver.webhook if m["rule"] in {"health", "guarantee_asset_ratio", "reconcile"}.difference(owed)] == []

@@ -58,6 +58,14 @@ class PushWorld:
     def start(self) -> None:
         contracts = self.coin.contracts
         self.feed(Instruments(VENUE, tuple(Instrument(c.code, COIN, "1", face=float(self.coin.face)) for c in contracts)))
+        self.read_tables()
+        self.tell_prices()
+        self.feed(self.snapshot())
+        self.feed(StreamUp(VENUE, "main", "user"))
+        self.feed(TimePassed())
+
+    def read_tables(self) -> None:
+        """The venue's adjustment factors as they are now."""
         tables = tuple(
             FactorTable(
                 COIN,
@@ -70,10 +78,6 @@ class PushWorld:
             for lever, tiers in self.coin.adjust.items()
         )
         self.feed(GuaranteeTables(VENUE, self.now_ms, tables))
-        self.tell_prices()
-        self.feed(self.snapshot())
-        self.feed(StreamUp(VENUE, "main", "user"))
-        self.feed(TimePassed())
 
     # -------------------------------------------------------------- the venue
 

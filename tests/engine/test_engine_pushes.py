@@ -7,12 +7,16 @@ from decimal import Decimal
 
 import pytest
 from coin_pushes import COIN, VENUE, PushWorld
+from coin_world import CoinWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from monitor.engine.guarantee_pushes import SKEW
+from monitor.model.events import CoinBalance, CoinUpdate
 from monitor.rules.health import HealthRule
 from monitor.sim.htx.account import SimHtxAccount, SimHtxPosition
+from monitor.sim.htx.tables import adjust_tiers
 
 TIGHT = 1e-7
 
@@ -249,6 +253,81 @@ def test_row_30_nothing_improves_on_half_a_picture() -> None:
     world.feed(world.snapshot())
     world.seconds(1)
     assert world.levels()[-1] == "ok"
+
+
+# ------------------------------------------------------------------ the account's own factor
+
+
+@ORDERS
+def test_row_31_a_raised_factor_holds_through_trades_until_the_tables_are_read(first: str) -> None:
+    """The account tells 0.5 where the table still says 0.2: whatever is traded, nothing falls back to the table."""
+    world = losing()
+    world.coin.adjust[20] = adjust_tiers([(0, "0.5")])
+    world.now_ms += 5000
+    world.picture_pushes()
+    world.deliver()
+    world.deliver()
+    assert factor(world) == 0.5
+    assert world.engine.take_doubted_tables() == [(VENUE, "main")], "read again at once"
+    for volume in (2000, 1000):
+        world.trade("sell", "close", volume)
+        world.deliver(first)
+        assert factor(world) == 0.5
+        world.deliver()
+        agrees(world)
+    world.trade("sell", "close", 500)
+    world.lose("accounts")
+    world.deliver()
+    world.seconds(10)
+    assert factor(world) == 0.5, "told for a net position that is no more, and the table is known to be old"
+    world.read_tables()
+    world.feed(world.snapshot())
+    agrees(world)
+    assert world.engine.take_doubted_tables() == []
+
+
+def test_row_31_a_lowered_factor_holds_when_account_and_table_agree() -> None:
+    world = losing()
+    was = factor(world)
+    world.coin.adjust[20] = adjust_tiers([(0, "0.1")])
+    world.now_ms += 5000
+    world.picture_pushes()
+    world.deliver()
+    world.deliver()
+    assert factor(world) == was, "the dearer of the two"
+    assert world.engine.take_doubted_tables() == [(VENUE, "main")]
+    world.read_tables()
+    assert factor(world) == 0.1
+
+
+def test_row_31_a_table_that_is_read_before_the_account_tells_of_it_holds_at_once() -> None:
+    world = losing()
+    world.coin.adjust[20] = adjust_tiers([(0, "0.5")])
+    world.read_tables()
+    assert factor(world) == 0.5
+
+
+def test_row_33_an_older_account_row_that_is_dropped_ties_no_factor() -> None:
+    """The factor was told for a net position that is no more; an old row must not tie it to the present one."""
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+    now = world.now_ms
+    world.feed(update(world, structs.replace(world.balance(), adjust_factor=0.2)))
+    world.now_ms += 1000
+    world.push({"BTC231229": 10_000.0})
+    assert world.pool().guarantee.adjustment_factor == 0.4, "the next tier, by the table"
+    world.feed(update(world, structs.replace(world.balance(), adjust_factor=0.2, version_ms=now - 5000)))
+    assert world.pool().guarantee.adjustment_factor == 0.4
+
+
+def update(world: CoinWorld, balance: CoinBalance) -> CoinUpdate:
+    return CoinUpdate(venue=VENUE, account="main", event_time_ms=balance.version_ms, reason="snapshot", balances=(balance,))
+
+
+def factor(world: PushWorld) -> float | None:
+    own = world.pool().guarantee
+    assert own is not None
+    return own.adjustment_factor
 
 
 # ------------------------------------------------------------------ the law
