@@ -48,7 +48,7 @@ class GuaranteeScheme(Scheme):
         self.book = GuaranteeBook(self.market, [account.alias for account in accounts])
         self.judge = Judge(self.book, self.rules, restored)
         self.explain = GuaranteeExplainer(self.book)
-        self._settling_ms: dict[str, int] = {}  # coins that settle, since when
+        self._settling_ms: dict[tuple[str, str], int] = {}  # (account, coin) that settles, since when
 
     def folds(self) -> dict[type, Callable[[Any], list[Transition]]]:
         return {
@@ -113,17 +113,18 @@ class GuaranteeScheme(Scheme):
 
     def _settlement(self, event: Settlement) -> list[Transition]:
         """While a coin settles its alerts are held; afterwards everything of it is judged again."""
-        if event.running:
-            self._settling_ms.setdefault(event.coin, self.now_ms)
-        else:
-            self._settling_ms.pop(event.coin, None)
+        for alias in [event.account] if event.account else self.trust:
+            if event.running:
+                self._settling_ms.setdefault((alias, event.coin), self.now_ms)
+            else:
+                self._settling_ms.pop((alias, event.coin), None)
         self._hold()
         return [] if event.running else self._dress(self.judge.ratios())
 
     def _hold(self) -> None:
         """Marks the pools whose coin settles, those included that were first told of meanwhile."""
         p = self.book.pools
-        p.held_ms[:] = [self._settling_ms.get(key.pool, NEVER) for key in self.book.pool_keys]
+        p.held_ms[:] = [self._settling_ms.get((key.account, key.pool), NEVER) for key in self.book.pool_keys]
         self._mark_trust(np.arange(len(p)))
 
     # -------------------------------------------------------------- account
@@ -133,7 +134,7 @@ class GuaranteeScheme(Scheme):
         coin = event.balance.coin
         before, terms = self._standing(event.account), self._terms(account, [coin])
         picture_ms = int(self.book.pools.answered_ms[account.pools[coin]]) if coin in account.pools else NEVER
-        settling = coin in self._settling_ms
+        settling = (event.account, coin) in self._settling_ms
         owed = self._heard_since(event.account, picture_ms) and not settling
         why = moves.SETTLEMENT if settling else moves.FOUND if owed else moves.GAP
         changed = self.book.take_snapshot(event, self.now_ms, why)
@@ -184,7 +185,7 @@ class GuaranteeScheme(Scheme):
             trust.snapshot_due = ""
         said = super()._stream_up(event)
         if event.account:  # sent when every coin has its picture, but those that settle: theirs come afterwards
-            said += self._gone(event.account, but=self._settling_ms)
+            said += self._gone(event.account, but={coin for alias, coin in self._settling_ms if alias == event.account})
         return said
 
     def _reconciles(self) -> BoolColumn:

@@ -84,12 +84,16 @@ class GuaranteeTables(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True):
-    """A coin's settlement or delivery begins or is over. While it lasts the venue's answers on the coin are not to be trusted."""
+    """A coin's settlement or delivery begins or is over. While it lasts the venue's answers on the coin are not to be trusted.
+
+    account: of which the coin was read again afterwards; "": of all.
+    """
 
     venue: str
     coin: str
     running: bool
     event_time_ms: int
+    account: str = ""
 
 
 # ------------------------------------------------------------------ account

@@ -10,12 +10,13 @@ import pytest
 from coin_world import MINUTE_MS, START_MS, VENUE, CoinWorld, events_of, positions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from oracle_htx import CoinAccount, coin_accounts, figures, liquidation_factor, single_coins
 
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.model.alerts import Level, Transition
-from monitor.model.events import CoinUpdate, GuaranteeTables, StreamUp, TimePassed
+from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Position, Settlement, StreamUp, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.model.instruments import CoinTerms
 from monitor.rules import RuleBook
@@ -149,6 +150,24 @@ def test_alerts_of_a_settling_coin_are_held_and_then_judged() -> None:
     assert world.last({"BTC231229": price_at(1.15)}) == []
     said = world.settling(False)
     assert levels(said, "health") == [("ok", "critical")], "what is still so afterwards is told"
+
+
+def test_row_32_the_end_of_a_settlement_is_each_accounts_own() -> None:
+    engine = Engine([AccountSetup(VENUE, alias, RuleBook()) for alias in ("main", "second")])
+    world = CoinWorld()
+    world.engine = engine
+    world.start({"BTC231229": 500.0})
+    second = CoinSnapshot(
+        venue=VENUE, account="second", as_of_ms=world.now_ms, balance=world.balance(), positions=(), implied_prices={}
+    )
+    legs = (Position("BTC231229", "LONG", 500.0, 10_000.0, world.now_ms, margin_asset="BTC"),)
+    world.feed(structs.replace(second, positions=legs))
+    world.settling(True)
+    assert world.last({"BTC231229": price_at(1.15)}) == []
+    said = world.feed(Settlement(VENUE, "BTC", False, world.now_ms, account="main"))
+    assert [(t.key.account, t.level.word) for t in said if t.key.rule == "health"] == [("main", "critical")]
+    said = world.feed(Settlement(VENUE, "BTC", False, world.now_ms, account="second"))
+    assert [(t.key.account, t.level.word) for t in said if t.key.rule == "health"] == [("second", "critical")]
 
 
 def test_a_settlement_that_does_not_end_is_unknown_after_five_minutes() -> None:

@@ -559,6 +559,64 @@ async def test_settlement_by_push() -> None:
         assert told_settlements(run) == [True, False], "it tells of what is over"
 
 
+async def test_row_32_one_account_that_cannot_be_read_holds_up_no_other() -> None:
+    async with exchange_() as exchange, running(exchange, aliases=("main", "second")) as run:
+        for alias in ("main", "second"):
+            await until(lambda a=alias: run.of(StreamUp, account=a), f"{alias} is up")
+        limited = {"on": True}
+
+        def answer(asked: Any) -> Any:
+            return refusal(1032) if limited["on"] and asked.query["AccessKeyId"] == "key-second" else ok([picture(equity=2.125)])
+
+        exchange.answers[PICTURE] = answer
+        await exchange.user().send(push("accounts.btc", "settlement", [account_row(equity=2.5)]))
+        await until(lambda: run.of(Settlement, running=False, account="main"), "over for the one that could be read")
+        asked = exchange.count(PICTURE)
+        await until(lambda: exchange.count(PICTURE) > asked, "the other one is tried on")
+        assert not run.of(Settlement, running=False, account="second")
+        limited["on"] = False
+        await until(lambda: run.of(Settlement, running=False, account="second"), "its own end", 10)
+        exchange.answers[CONTRACTS] = ok([contract(status=5)])
+        await exchange.notices().send(push("public.btc.contract_info", "update", [contract(status=5)]))
+        await until(lambda: told_settlements(run) == [True, False, False, True], "the next one")
+
+
+async def test_row_32_the_next_settlement_begins_though_an_account_still_waits_for_the_end_of_the_last() -> None:
+    async with exchange_() as exchange, running(exchange, aliases=("main", "second")) as run:
+        for alias in ("main", "second"):
+            await until(lambda a=alias: run.of(StreamUp, account=a), f"{alias} is up")
+        exchange.answers[PICTURE] = lambda asked: (
+            refusal(1032) if asked.query["AccessKeyId"] == "key-second" else ok([picture(equity=2.125)])
+        )
+        await exchange.user().send(push("accounts.btc", "settlement", [account_row(equity=2.5)]))
+        await until(lambda: told_settlements(run) == [True, False], "over for one")
+        await exchange.notices().send(push("public.btc.contract_info", "update", [contract(status=5)]))
+        await until(lambda: told_settlements(run)[:3] == [True, False, True], "it begins for all")
+        await until(lambda: told_settlements(run)[:4] == [True, False, True, False], "and ends as the contract trades")
+        assert {event.account for event in run.of(Settlement, running=False)} == {"main"}
+
+
+async def test_row_29_a_push_that_falls_out_while_it_waits_asks_for_a_snapshot() -> None:
+    """It may be newer than the snapshot that was asked for before it came."""
+    async with exchange_() as exchange:
+        answering = asyncio.Event()
+
+        async def slow(asked: Any) -> Any:
+            row = picture(equity=2.0)
+            await answering.wait()
+            return ok([row])
+
+        exchange.answers[PICTURE] = slow
+        async with running(exchange, buffer_events_max=2, reconcile_s=600.0) as run:
+            await until(lambda: exchange.count(PICTURE) == 1, "asked")
+            await until(lambda: "accounts.*" in exchange.user().topics, "subscribed")
+            for equity in (2.1, 2.2, 2.3):
+                await exchange.user().send(push("accounts.btc", "order.match", [account_row(equity=equity)]))
+            await until(lambda: run.venue.counters.refused.get("held_too_long"), "the first falls out")
+            answering.set()
+            await until(lambda: exchange.count(PICTURE) == 2, "asked again")
+
+
 async def test_one_coins_settlement_does_not_hide_the_others() -> None:
     """The call for all coins fails as a whole: each listed coin is asked alone, and the empty ones are left out again."""
     async with exchange_() as exchange:

@@ -44,6 +44,10 @@ class AccountStream:
         self._told_reason = ""
         self._key_refused = False  # told since the last login
 
+    @property
+    def alias(self) -> str:
+        return self._access.alias
+
     async def run(self) -> NoReturn:
         supervisor = Supervisor(
             lambda: _UserSession(self),

@@ -80,8 +80,11 @@ class AccountCoins:
 
     def complete(self) -> bool:
         """Every coin had its snapshot in this connection's life, or settles and cannot have one."""
-        running = self._settlements.running
-        return self._open and self._discovered and all(state.live or coin in running for coin, state in self._coins.items())
+        return (
+            self._open
+            and self._discovered
+            and all(state.live or self._settlements.runs(coin, self._access.alias) for coin, state in self._coins.items())
+        )
 
     def __len__(self) -> int:
         return len(self._coins)
@@ -123,7 +126,8 @@ class AccountCoins:
             self._shared.emit(update)
             return
         if len(state.held) == state.held.maxlen:
-            count(self._shared.counters.refused, "held_too_long")  # the oldest falls out; the snapshot to come is newer
+            count(self._shared.counters.refused, "held_too_long")
+            self.request(coin)  # the oldest falls out: only a snapshot that is asked for from now on is sure to hold it
         state.held.append(update)
 
     def settled(self, coin: str) -> None:
@@ -190,7 +194,7 @@ class AccountCoins:
         state = self._coins.get(coin)
         if state is None:
             return
-        if coin in self._settlements.running:
+        if self._settlements.runs(coin, self._access.alias):
             self._due.within(coin, settings.settle_poll_s)  # its end reads the coin again
             return
         try:
