@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from msgspec import Struct, field, structs
@@ -88,6 +88,13 @@ def heard(record: IncidentRecord, channels: tuple[str, ...], level: Level) -> In
         told=tuple(dict.fromkeys((*record.told, *channels))),
         heard={**record.heard, **dict.fromkeys(channels, level)},
     )
+
+
+def known_to_heirs(record: IncidentRecord, heir: Callable[[str], str | None]) -> IncidentRecord:
+    """The record with those who heard of it under their present names; who is gone, or is another receiver now, is left out."""
+    heirs = {name: new for name in record.told if (new := heir(name)) is not None}
+    heard_of = {heirs[name]: level for name, level in record.heard.items() if name in heirs}
+    return structs.replace(record, told=tuple(dict.fromkeys(heirs.values())), heard=heard_of)
 
 
 def pool_of(key: IncidentKey) -> PoolKey | None:

@@ -7,20 +7,21 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from operator import attrgetter
 
 import structlog
 from msgspec import structs
 
-from monitor.alerts.book import Book, by_gravity, heard
+from monitor.alerts.batch import Waiting
+from monitor.alerts.book import Book, by_gravity, heard, known_to_heirs
 from monitor.alerts.channels import CHANNELS
 from monitor.alerts.channels.http import Http
+from monitor.alerts.handover import Handover
 from monitor.alerts.ids import IncidentIds
-from monitor.alerts.message import IncidentRecord
-from monitor.alerts.outbox import Outbox, OutboxStore, Waiting
-from monitor.alerts.own import StoreWatch, channel_key, of_channel
+from monitor.alerts.outbox import Outbox, OutboxStore
+from monitor.alerts.own import StoreWatch, channel_key, of_channel, one_given_up
 from monitor.alerts.pace import Paces
 from monitor.alerts.quiet import Quiet
+from monitor.alerts.receivers import Receivers
 from monitor.alerts.routes import CHANNEL_RULE, Routes
 from monitor.alerts.samples import Samples
 from monitor.alerts.sender import Sender
@@ -31,7 +32,6 @@ from monitor.model.alerts import ChannelStatus, Incident, IncidentKey, Level, Le
 from monitor.model.figures import PoolFigures, PoolKey
 
 TRANSITIONS_PER_COMMIT = 500  # a crash crosses thousands at once: the first are sent while the rest are written
-FALL_OVERS_PER_TICK = 200  # more fall over with the next ticks: decisions about new crossings wait meanwhile
 REPEATS_PER_TICK = 200  # what crossed in one crash is due in one second: spread over several, worst first
 
 log = structlog.get_logger()
@@ -114,8 +114,11 @@ class AlertDesk:
                 rng=rng or random.Random(),
                 on_broken=self._channel_broken,
                 on_mended=self._channel_mended,
+                on_given_up=self._given_up,
                 standing=self._teller.standing,
             )
+        self._receivers = Receivers(settings.channels, store)
+        self._handover = Handover(self._book, self._outbox, self._routes, self._senders, settings.delivery, clock_s)
 
     # -------------------------------------------------------------- for readers
 
@@ -148,11 +151,11 @@ class AlertDesk:
 
     def waits_s(self) -> float:
         """How long the oldest message waits, in seconds. Channels do not count that are broken or were asked for patience."""
-        now_s, now_ms = self._clock_s(), self._now_ms()
+        now_s = self._clock_s()
         waits_s = [0.0]
         for name, sender in self._senders.items():
             waiting = self._outbox.waiting(name)
-            if not sender.status.broken and all(one.row.not_before_ms <= now_ms for one in waiting):
+            if not sender.status.broken and not any(self._outbox.patience_s(one.row) for one in waiting):
                 waits_s += [now_s - one.since_s for one in waiting]
         return max(waits_s)
 
@@ -184,10 +187,11 @@ class AlertDesk:
             await self._quiet.end_what_is_over(now_ms, work)
             self._teller.release(now_ms, work, REPEATS_PER_TICK)
             self._teller.repeat(now_ms, work, REPEATS_PER_TICK)
+            self._teller.introduce(now_ms, work, REPEATS_PER_TICK)
         async with self._book.deciding():
             if records := self._samples.to_save():
                 await self._store.commit(records)
-            await self._fall_over()
+            await self._handover.fall_over()
         await self.handle(await self._store_watch.look(now_ms))
 
     async def run(self) -> None:
@@ -215,42 +219,6 @@ class AlertDesk:
             log.warning("alerts_left_in_outbox", pending=len(self._outbox))
         return len(self._outbox)
 
-    async def _fall_over(self) -> None:
-        """Critical messages that their channels do not deliver go to the next channel too: the worst first, in one commit."""
-        further: list[tuple[Waiting, str]] = []
-        told_too: dict[str, IncidentRecord] = {}
-        for one in sorted(self._outbox, key=attrgetter("rank")):
-            if len(further) >= FALL_OVERS_PER_TICK:
-                break
-            if (name := self._next_channel(one)) is None:
-                continue
-            log.warning("alert_falls_over", channel=one.row.channel, to=name, notice=one.row.notice.id)
-            further.append((one, name))
-            for message in one.row.notice.messages:
-                record = self._book.get(message.incident.key)
-                if record is not None and record.id == message.incident.id:
-                    record = heard(record, (name,), message.incident.level)
-                    self._book.update(record)
-                    told_too[record.id] = record
-        if further:
-            await self._outbox.pass_on(further, told_too.values())
-
-    def _next_channel(self, one: Waiting) -> str | None:
-        """Where a message must go as well, if it must. If the next one has it already, it is that one's turn to pass it on."""
-        row = one.row
-        sender = self._senders[row.channel]
-        late = self._clock_s() - one.since_s >= self._settings.delivery.fail_over_s
-        if row.notice.urgency < Level.CRITICAL or not (late or (sender.status.broken and row.attempts)):
-            return None
-        keys = [message.incident.key for message in row.notice.messages]
-        for name in self._routes.after(row.channel, keys):
-            if name in row.routed:
-                return None
-            about_it = channel_key(name) in keys
-            if not about_it and not self._senders[name].status.broken:
-                return name
-        return None
-
     # -------------------------------------------------------------- what people say: model.view.Desk
 
     async def acknowledge(self, incident_id: str, *, author: str, note: str, minutes: float) -> Incident | None:
@@ -271,13 +239,30 @@ class AlertDesk:
     # -------------------------------------------------------------- our own channels
 
     async def _settle_in(self) -> None:
-        """After a restart with another configuration: nothing waits for a channel that is gone, nothing is open about one."""
-        names = self._routes.channels
-        if names and (adopted := await self._outbox.adopt_orphans(names[0])):
-            log.warning("alerts_adopted", channel=names[0], messages=adopted)
+        """After a restart with another configuration: what was heard belongs to receivers, not to names; what waits goes where
+        the routes lead now; nothing is open about a channel that is gone."""
+        receivers, names = self._receivers, self._routes.channels
+        async with self._book.deciding() as work:
+            if moved := await self._outbox.settle(lambda row: self._handover.home_of(row, receivers)):
+                log.warning("alerts_adopted", messages=moved)
+            for record in self._book:
+                known = known_to_heirs(record, receivers.heir)
+                for name in names:
+                    for one in self._outbox.of_incident(name, record.id):
+                        known = heard(known, (name,), one.row.message.incident.level)
+                if known != record:
+                    self._book.keep(known, work)
+            receivers.remember()
+            self._teller.meet_channels({name for name, sender in self._senders.items() if sender.refreshes}, work)
         keys = [record.incident.key for record in self._book]
         gone = [key.subject for key in keys if key.rule == CHANNEL_RULE and key.subject not in names]
         await self.handle([of_channel(name, Level.OK, self._now_ms(), "the channel is no longer configured") for name in gone])
+
+    async def _given_up(self, name: str, one: Waiting, reason: str) -> None:
+        async with self._book.deciding():
+            elsewhere = await self._handover.give_up(one, reason)
+        if not elsewhere:
+            await self.handle([one_given_up(name, self._now_ms(), reason)])
 
     async def _channel_broken(self, name: str, reason: str) -> None:
         await self.handle([of_channel(name, Level.HIGH, self._now_ms(), f"channel {name} does not take messages: {reason}")])

@@ -52,7 +52,8 @@ class Message(Struct, frozen=True, kw_only=True):
         worst = max(older.incident.level.gravity if news else Level.OK, older.swallowed_worst)
         return structs.replace(
             self,
-            told_level=older.told_level,
+            # An acknowledgement changes nothing of what the receiver knows of the danger.
+            told_level=older.told_level if news else self.told_level,
             swallowed=self.swallowed + older.swallowed + news,
             swallowed_worst=max(self.swallowed_worst, worst),
             causes=_added_up(older.causes, self.causes) if older.causes and self.causes else self.causes or older.causes,
@@ -60,11 +61,11 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """What one send carries: a message, or a summary of several. A summary has its own id."""
+    """What one request carries: a message, or several of one channel in short. Then it has its own id."""
 
     id: str
     messages: tuple[Message, ...]
-    summary: bool = False  # told in short: too many at once, or too late to act on
+    summary: bool = False  # in short: too many at once, or too late to act on
 
     @property
     def urgency(self) -> Level:
@@ -72,17 +73,23 @@ class Notice(Struct, frozen=True, kw_only=True):
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
-    """One notice that waits for one channel. On disk before it is on the network, deleted when the channel took it."""
+    """One message that waits for one channel, with its own routes and attempts. On disk before it is on the network, deleted when
+    the channel took it."""
 
-    id: str  # notice id @ channel
+    id: str  # message id @ channel
     channel: str
-    notice: Notice
+    notice: Notice  # of this one message; an earlier version put several into a row: see `rows_of`
     created_ms: int  # since when its oldest content waits
     routed: tuple[str, ...] = ()  # the channels that have it, this one included
     attempts: int = 0
-    refused: int = 0  # answers that no retry can change
+    refused: int = 0  # times that it was refused while it was sent alone
     not_before_ms: int = 0  # the receiver said so (Retry-After): holds across a restart
     error: str = ""  # of the last attempt
+    together: str = ""  # id of the request that it was last part of; its own message id: it is to be sent alone, in full
+
+    @property
+    def message(self) -> Message:
+        return self.notice.messages[0]
 
 
 class IncidentRecord(Struct, frozen=True, kw_only=True):
@@ -104,8 +111,28 @@ class IncidentRecord(Struct, frozen=True, kw_only=True):
         return self.incident.closed_ms is None or self.held is not None
 
 
-def row_of(notice: Notice, channel: str, created_ms: int, routed: tuple[str, ...]) -> OutboxRow:
-    return OutboxRow(id=f"{notice.id}@{channel}", channel=channel, notice=notice, created_ms=created_ms, routed=routed)
+def row_of(message: Message, channel: str, created_ms: int, routed: tuple[str, ...]) -> OutboxRow:
+    notice = Notice(id=message.id, messages=(message,))
+    return OutboxRow(id=f"{message.id}@{channel}", channel=channel, notice=notice, created_ms=created_ms, routed=routed)
+
+
+def with_message(row: OutboxRow, message: Message) -> OutboxRow:
+    """The row with more to say under the same id."""
+    return structs.replace(row, notice=structs.replace(row.notice, messages=(message,)))
+
+
+def rows_of(row: OutboxRow) -> tuple[OutboxRow, ...]:
+    """The row as this version keeps it: a summary of an earlier version as a row for each of its messages.
+
+    There, the messages of a summary had their routes in common. Which of them really went to the others nobody knows any more:
+    they fall over once more, under the same ids.
+    """
+    if len(row.notice.messages) == 1 and not row.notice.summary:
+        return (row,)
+    return tuple(
+        structs.replace(row_of(message, row.channel, row.created_ms, (row.channel,)), not_before_ms=row.not_before_ms)
+        for message in row.notice.messages
+    )
 
 
 def _added_up(*steps: tuple[Cause, ...]) -> tuple[Cause, ...]:

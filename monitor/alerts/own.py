@@ -55,3 +55,9 @@ def of_channel(name: str, level: Level, at_ms: int, summary: str) -> Transition:
     """A channel broke (HIGH) or is well again (OK)."""
     was = Level.HIGH if level is Level.OK else Level.OK
     return Transition(key=channel_key(name), level=level, was=was, at_ms=at_ms, summary=summary)
+
+
+def one_given_up(name: str, at_ms: int, reason: str) -> Transition:
+    """A message was refused by its channel, and no other one may hear of its account: so nothing of it is in this text."""
+    summary = f"channel {name} takes messages but refused one, which was given up: {reason}"
+    return Transition(key=channel_key(name), level=Level.HIGH, was=Level.OK, at_ms=at_ms, summary=summary, momentary=True)

@@ -35,21 +35,17 @@ class Routes:
             names.discard(key.subject)
         return tuple(name for name in self._order if name in names)
 
-    def after(self, name: str, keys: Sequence[IncidentKey]) -> tuple[str, ...]:
-        """The other channels, in the order in which a critical message about these falls over to them.
-
-        Only those that may hear of their accounts: by a route for them, whatever its level and rules, or as no route names it
-        at all, which makes it everybody's reserve. One client's alerts are not another's.
-        """
+    def after(self, name: str, key: IncidentKey) -> tuple[str, ...]:
+        """The other channels, in the order in which a message about this falls over to them: those that may hear of it."""
         place = self._order.index(name)
-        return tuple(
-            other
-            for other in self._order[place + 1 :] + self._order[:place]
-            if other not in self._routed or all(self._may_hear(other, key) for key in keys)
-        )
+        return tuple(other for other in self._order[place + 1 :] + self._order[:place] if self.may_hear(other, key))
 
-    def _may_hear(self, name: str, key: IncidentKey) -> bool:
-        return any(name in route.channels and _is_of(route, key) for route in self._routes)
+    def may_hear(self, name: str, key: IncidentKey) -> bool:
+        """By a route for the account, whatever its level and rules, or as no route names the channel at all, which makes it
+        everybody's reserve. One client's alerts are not another's. No channel hears of its own trouble."""
+        if name not in self._order or (key.rule == CHANNEL_RULE and key.subject == name):
+            return False
+        return name not in self._routed or any(name in route.channels and _is_of(route, key) for route in self._routes)
 
 
 def _matches(route: RouteSettings, key: IncidentKey, level: Level) -> bool:

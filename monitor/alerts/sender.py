@@ -6,13 +6,16 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import chain
 
 import structlog
 
+from monitor.alerts.batch import Batch, Waiting
 from monitor.alerts.channels.base import Channel, GiveUp, Notes, Outcome, RetryAt, Sent
 from monitor.alerts.channels.http import RETRY_AFTER_S_MAX
 from monitor.alerts.message import Notice
-from monitor.alerts.outbox import Change, Outbox, Waiting, attempted
+from monitor.alerts.outbox import Change, Outbox, attempted
 from monitor.alerts.pace import Paces
 from monitor.alerts.settings import DeliverySettings
 from monitor.model.alerts import ChannelStatus
@@ -24,9 +27,10 @@ log = structlog.get_logger()
 
 
 class Sender:
-    """Sends one channel's rows one after the other. Its failures hold up nobody else.
+    """Sends one channel's rows, one request after the other. Its failures hold up nobody else.
 
-    on_broken, on_mended: told once per change, with the channel's name and the reason.
+    on_broken, on_mended: called once per change, with the channel's name and the reason.
+    on_given_up: what the channel refuses while it takes others; whoever is called takes the row out of the outbox.
     standing: what is open of all that the channel was told, for one that asks for it by `refresh_s`.
     """
 
@@ -44,6 +48,7 @@ class Sender:
         rng: random.Random,
         on_broken: Callable[[str, str], Awaitable[None]],
         on_mended: Callable[[str, str], Awaitable[None]],
+        on_given_up: Callable[[str, Waiting, str], Awaitable[None]],
         standing: Callable[[str], Iterator[Notice]] = lambda name: iter(()),
     ) -> None:
         self.status = status
@@ -56,16 +61,24 @@ class Sender:
         self._rng = rng
         self._on_broken = on_broken
         self._on_mended = on_mended
+        self._on_given_up = on_given_up
         self._standing = standing
         self._refreshing: Iterator[Notice] = iter(())
+        self._taken_before_refresh = 0
         self._refresh_due_s = clock_s()  # a new process does not know what its receiver still remembers
         self._failures = 0  # in a row
+        self._taken = 0  # requests, since the start
         self._notes = notes
         self._asked_until_s = clock_s() + self._asked_before_s()  # the receiver's own word: nothing shortens it
         self._pause_until_s = 0.0  # our back-off
         self._hurried = asyncio.Event()
         self._tried_s = -math.inf
         self._pace = paces.of(channel.limits)
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the channel is sent all that is open again and again."""
+        return self._channel.refresh_s is not None
 
     @property
     def stalled_s(self) -> float:
@@ -84,26 +97,26 @@ class Sender:
             if one is None:
                 notice, refresh_s = self._refresh()
                 if notice is not None:
-                    await self._settle_refresh(await self._try(notice))
+                    await self._settle_refresh(notice, await self._try(notice))
                 else:
                     await self._outbox.arrival(self._name, _sooner(wait_s, refresh_s))
                 continue
             if not await self._outbox.merged(one):
                 continue
-            one = await self._outbox.summarized(
+            batch = await self._outbox.batch(
                 self._name,
                 one,
                 late_ms=round(self._delivery.late_min * 60_000),
                 summary_above=self._delivery.summary_above,
             )
-            await self._settle(one, await self._attempt(one))
+            await self._settle(batch, await self._attempt(batch))
 
-    async def _attempt(self, one: Waiting) -> Outcome:
-        one.in_flight = True
+    async def _attempt(self, batch: Batch) -> Outcome:
         try:
-            return await self._try(one.row.notice)
+            return await self._try(batch.notice)
         finally:
-            one.in_flight = False
+            for one in batch.ones:
+                one.in_flight = False
 
     async def _try(self, notice: Notice) -> Outcome:
         while (wait_s := self._pace.wait_s) > 0:  # noqa: ASYNC110  another channel of the same bot was faster
@@ -177,20 +190,32 @@ class Sender:
             return None, wait_s
         self._refresh_due_s = self._clock_s() + self._channel.refresh_s
         self._refreshing = self._standing(self._name)
+        self._taken_before_refresh = self._taken
         return next(self._refreshing, None), self._channel.refresh_s
 
-    async def _settle_refresh(self, outcome: Outcome) -> None:
-        """A state that is sent again waits in no outbox: the next round says it better."""
+    async def _settle_refresh(self, notice: Notice, outcome: Outcome) -> None:
+        """A state that is sent again waits in no outbox: the next round says it better. A part that is refused is split, so that
+        what is not at fault does not end there by itself."""
         if isinstance(outcome, Sent):
             self._failures = 0
+            self._taken += 1
             await self._works()
             return
         self._failures += 1
-        self._refreshing = iter(())
-        self._hold(outcome.after_s if isinstance(outcome, RetryAt) else None)
-        log.warning("alert_refresh_failed", channel=self._name, reason=outcome.reason)
-        if isinstance(outcome, GiveUp):
-            await self._broken(outcome.reason)
+        log.warning("alert_refresh_failed", channel=self._name, notice=notice.id, reason=outcome.reason)
+        match outcome:
+            case RetryAt():
+                self._refreshing = iter(())
+                self._hold(outcome.after_s)
+            case GiveUp() if (number := len(notice.messages)) > 1:
+                parts = (notice.messages[: number // 2], notice.messages[number // 2 :])
+                halves = [Notice(id=f"{self._name}.standing.{part[0].id}+{len(part) - 1}", messages=part) for part in parts]
+                self._refreshing = chain(halves, self._refreshing)
+                self._pause_shortly()
+            case GiveUp():
+                self._hold(None)
+                if self._taken == self._taken_before_refresh:
+                    await self._broken(outcome.reason)
 
     async def _works(self) -> None:
         if self.status.broken:
@@ -204,49 +229,60 @@ class Sender:
 
     # -------------------------------------------------------------- outcomes
 
-    async def _settle(self, one: Waiting, outcome: Outcome) -> None:
+    async def _settle(self, batch: Batch, outcome: Outcome) -> None:
         match outcome:
             case Sent():
-                await self._sent(one)
+                await self._sent(batch)
             case RetryAt():
-                await self._retry(one, outcome)
+                await self._retry(batch, outcome)
             case GiveUp():
-                await self._refused(one, outcome.reason)
+                await self._refused(batch, outcome.reason)
 
-    async def _sent(self, one: Waiting) -> None:
+    async def _sent(self, batch: Batch) -> None:
         self._failures = 0
+        self._taken += 1
         self._pause_until_s = self._asked_until_s = 0.0
         self.status.last_sent_ms = self._now_ms()
         count(self.status.results, "sent")
-        log.info("alert_sent", channel=self._name, notice=one.row.notice.id, attempts=one.row.attempts + 1)
-        await self._outbox.apply(Change(drop=(one.row.id,)))
+        attempts = max(one.row.attempts for one in batch.ones) + 1
+        log.info("alert_sent", channel=self._name, notice=batch.notice.id, attempts=attempts)
+        await self._outbox.apply(Change(drop=tuple(one.row.id for one in batch.ones)))
         await self._works()
 
-    async def _retry(self, one: Waiting, answer: RetryAt) -> None:
+    async def _retry(self, batch: Batch, answer: RetryAt) -> None:
         self._failures += 1
         count(self.status.results, "retry")
         wait_s, not_before_ms = self._hold(answer.after_s)
-        log.warning("alert_retry", channel=self._name, notice=one.row.notice.id, reason=answer.reason, wait_s=round(wait_s, 3))
-        await self._outbox.postpone(one, attempted(one.row, answer.reason, not_before_ms=not_before_ms), wait_s)
+        log.warning("alert_retry", channel=self._name, notice=batch.notice.id, reason=answer.reason, wait_s=round(wait_s, 3))
+        await self._outbox.postpone(batch.ones, partial(attempted, error=answer.reason, not_before_ms=not_before_ms), wait_s)
 
-    async def _refused(self, one: Waiting, reason: str) -> None:
-        """A refusal that no retry changes: of the channel, as far as we know. A message that is refused again after the
-        channel took others is itself at fault, and is given up."""
+    async def _refused(self, batch: Batch, reason: str) -> None:
+        """A refusal that no retry changes. One of several messages: of any of them, so they go out again in smaller parts.
+        Of one: of the channel, as far as we know; unless the channel took others since it first refused this one."""
         self._failures += 1
         count(self.status.results, "failed")
-        self._hold(None)
-        row = one.row
-        if row.refused and not self.status.broken:
-            if not await self._outbox.merged(one):  # what came meanwhile tells of it
-                return
-            texts = [message.incident.summary for message in row.notice.messages]
-            log.error("alert_given_up", channel=self._name, notice=row.notice.id, reason=reason, alerts=texts)
-            await self._outbox.apply(Change(drop=(row.id,)))
+        log.error("alert_refused", channel=self._name, notice=batch.notice.id, messages=len(batch.ones), reason=reason)
+        for one in batch.ones:
+            one.refused_at = self._taken if one.refused_at is None else one.refused_at
+        if len(batch.ones) > 1:
+            self._pause_shortly()
+            await self._outbox.split(batch)
             return
-        log.error("alert_refused", channel=self._name, notice=row.notice.id, reason=reason)
-        wait_s = self._delivery.probe_s * (PROBE_GROWTH if row.refused else 1.0)
-        await self._outbox.postpone(one, attempted(row, reason, refused=True), wait_s)
+        self._hold(None)
+        (one,) = batch.ones
+        if one.refused_at is not None and one.refused_at < self._taken:
+            if await self._outbox.merged(one):  # else what came meanwhile says it
+                count(self.status.results, "given_up")
+                log.error("alert_given_up", channel=self._name, message=one.row.message.id, reason=reason)
+                await self._on_given_up(self._name, one, reason)
+            return
+        wait_s = self._delivery.probe_s * (PROBE_GROWTH if one.row.refused else 1.0)
+        await self._outbox.postpone([one], partial(attempted, error=reason, refused=True), wait_s)
         await self._broken(reason)
+
+    def _pause_shortly(self) -> None:
+        """After a refusal that says nothing of the channel yet."""
+        self._pause_until_s = self._clock_s() + self._back_off_s(1)
 
     def _back_off_s(self, failures: int) -> float:
         """Doubles from retry_min_s to retry_max_s; half of it is chance, so that a receiver is not met by all at once."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 import structlog
 from msgspec import structs
 
 from monitor.alerts.book import Book, Work, by_gravity, heard, pool_of, with_value
-from monitor.alerts.decide import RepeatPolicy, can_wait, changed, opened, owed, told, why_notify
+from monitor.alerts.decide import RepeatPolicy, can_wait, changed, in_force, opened, owed, told, why_notify
 from monitor.alerts.message import IncidentRecord, Message, Notice, Reason, digest
 from monitor.alerts.routes import Routes
 from monitor.alerts.silences import Silences
@@ -47,6 +47,7 @@ class Teller:
         self._levers_of = levers_of
         self._new_id = new_id
         self._now_ms = now_ms
+        self._unheard: list[tuple[IncidentRecord, str]] = []  # what was open at the start, and a channel that never heard of it
         self.crossings: dict[tuple[str, str], int] = {}  # towards worse, and occurrences, by (rule, level word)
 
     # -------------------------------------------------------------- decisions
@@ -100,6 +101,53 @@ class Teller:
                 self._still(record, reason, now_ms, work)
             else:
                 self._book.keep(structs.replace(record, held=None), work)
+
+    # -------------------------------------------------------------- new channels
+
+    def meet_channels(self, with_states: Collection[str], work: Work) -> None:
+        """After a start: which channels do not know of what is open, although the routes lead to them now.
+
+        with_states: those that are sent all that is open again and again. They only have to be known for it.
+        """
+        for record in sorted(self._book, key=by_gravity):
+            if record.incident.messages == 0 or record.held is not None:  # nobody was told: whoever is, will be by the routes
+                continue
+            new = [name for name in self._routes.of(record.incident.key, record.incident.level) if name not in record.told]
+            if states := tuple(name for name in new if name in with_states):
+                self._book.keep(heard(record, states, record.incident.level), work)
+            self._unheard += [(record, name) for name in new if name not in with_states]
+
+    def introduce(self, now_ms: int, work: Work, count_max: int) -> None:
+        """Notifies new channels once of what is open: now, or once nobody looks after it any more and no silence holds."""
+        waiting: list[tuple[IncidentRecord, str]] = []
+        for before, name in self._unheard:
+            record = self._book.get(before.incident.key)
+            if record is None or record.id != before.id or name in record.told:
+                continue
+            incident = record.incident
+            quiet = self._is_silenced(record, now_ms) and can_wait(Reason.REPEAT_DUE, incident)
+            if count_max <= 0 or quiet or in_force(incident.acknowledged, now_ms) or record.held is not None:
+                waiting.append((before, name))
+            elif name in self._routes.of(incident.key, incident.level):
+                count_max -= 1
+                log.info("alert_to_new_channel", incident=record.id, channel=name, level=incident.level.word)
+                work.messages.append((self._as_it_is(record, now_ms), (name,)))
+                self._book.keep(heard(record, (name,), incident.level), work)
+        self._unheard = waiting
+
+    def _as_it_is(self, record: IncidentRecord, now_ms: int) -> Message:
+        """For one that knows nothing yet, under the number of what the others heard last."""
+        incident = record.incident
+        return Message(
+            id=f"{incident.id}.{incident.messages}",
+            reason=Reason.REPEAT_DUE,
+            incident=incident,
+            told_level=Level.OK,
+            at_ms=now_ms,
+            limit=record.limit,
+            figures=digest(self._figures(incident.key)),
+            levers=tuple(self._levers_of(incident.key)),
+        )
 
     def _is_silenced(self, record: IncidentRecord, now_ms: int) -> bool:
         return self._silences.of(record.incident.key, now_ms) is not None

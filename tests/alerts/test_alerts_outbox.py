@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 from alerts_kit import MINUTE, T0, Clock, account, incident, message, open_store
 from msgspec import structs
 
+from monitor.alerts.batch import Batch, Waiting
 from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, telegram, units
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
-from monitor.alerts.outbox import Outbox, attempted
+from monitor.alerts.outbox import Change, Outbox, attempted
 from monitor.alerts.text import compose
 from monitor.model.alerts import Cause, Level
 from monitor.store import Store
@@ -51,6 +53,18 @@ class Bench:
         assert one is not None
         return one.row.notice.id
 
+    async def batch(self, channel: str = "a", *, late_ms: int = MINUTE, summary_above: int = 20) -> Batch:
+        """What goes out next, as far as a sender has it in its hands."""
+        one, _ = self.outbox.next(channel)
+        assert one is not None
+        return await self.outbox.batch(channel, one, late_ms=late_ms, summary_above=summary_above)
+
+    async def fails(self, *ones: Waiting, refused: bool = False, wait_s: float = 0.0) -> None:
+        await self.outbox.postpone(ones, partial(attempted, error="http", refused=refused), wait_s)
+
+    async def taken(self, batch: Batch) -> None:
+        await self.outbox.apply(Change(drop=tuple(one.row.id for one in batch.ones)))
+
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
@@ -86,7 +100,7 @@ async def test_what_was_refused_goes_last(bench: Bench) -> None:
     await bench.add(about("A", Level.LIQUIDATION), about("B", Level.WARNING))
     one, _ = bench.outbox.next("a")
     assert one is not None
-    await bench.outbox.postpone(one, attempted(one.row, "http_422", refused=True), 0.0)
+    await bench.fails(one, refused=True)
     assert bench.next_id() == "B.1", "one message that a receiver will not have must not stop all others"
 
 
@@ -150,7 +164,7 @@ async def test_a_replaced_row_does_not_come_back(bench: Bench) -> None:
     (one,) = bench.outbox.waiting("a")
     change = bench.outbox.plan([(about("A", Level.CRITICAL, 2, Reason.WORSE), ("a",))])
     await bench.outbox.apply(change)
-    await bench.outbox.postpone(one, attempted(one.row, "timeout"), 1.0)  # its attempt ends only now
+    await bench.fails(one, wait_s=1.0)  # its attempt ends only now
     assert bench.said() == [("A.2",)]
 
 
@@ -170,7 +184,7 @@ async def test_what_failed_in_flight_goes_into_the_newer(
     one.in_flight = True
     bench.wall.ms += 1000
     await bench.add(about("A", level, 2, reason, told_level=Level.WARNING))
-    await bench.outbox.postpone(one, attempted(one.row, "http", refused=refused), 60.0)
+    await bench.fails(one, refused=refused, wait_s=60.0)
     (left,) = bench.outbox.waiting("a")
     (said,) = left.row.notice.messages
     assert (said.id, said.swallowed, said.swallowed_worst, said.told_level) == ("A.2", 1, Level.WARNING, Level.OK), why
@@ -181,16 +195,19 @@ async def test_what_failed_in_flight_goes_into_the_newer(
 
 async def test_a_summary_that_failed_in_flight_gives_up_what_is_newer(bench: Bench) -> None:
     await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(3)))
-    first, _ = bench.outbox.next("a")
-    assert first is not None
-    summary = await bench.outbox.summarized("a", first, late_ms=MINUTE, summary_above=2)
-    old_id, summary.in_flight = summary.row.id, True
+    summary = await bench.batch(summary_above=2)
     await bench.add(about("A1", Level.OK, 2, Reason.RESOLVED))
-    await bench.outbox.postpone(summary, attempted(summary.row, "http_503"), 60.0)
-    assert bench.said() == [("A0.1", "A2.1"), ("A1.2",)]
-    assert summary.row.id != old_id, "other content, other id"
-    assert summary.due_s == bench.clock.s + 60.0
+    await bench.fails(*summary.ones, wait_s=60.0)
+    assert bench.said() == [("A0.1",), ("A1.2",), ("A2.1",)]
+    assert [one.due_s for one in summary.ones if bench.outbox.is_waiting(one)] == [bench.clock.s + 60.0] * 2
     assert {row.id for row in await bench.on_disk()} == {one.row.id for one in bench.outbox.waiting("a")}
+    newer = await bench.batch(summary_above=2)
+    assert newer.notice.id == "A1.2", "the newer state is not held back"
+    await bench.taken(newer)
+    bench.clock.s += 60.0
+    again = await bench.batch(summary_above=2)
+    assert [said.id for said in again.notice.messages] == ["A0.1", "A2.1"], "the others go together again"
+    assert again.notice.id != summary.notice.id, "other content, other id"
 
 
 async def test_an_acknowledgement_takes_nobody_s_place(bench: Bench) -> None:
@@ -198,13 +215,13 @@ async def test_an_acknowledgement_takes_nobody_s_place(bench: Bench) -> None:
     (one,) = bench.outbox.waiting("a")
     one.in_flight = True
     await bench.add(about("A", Level.CRITICAL, 1, Reason.ACKNOWLEDGED, id="A.1.ack"))
-    await bench.outbox.postpone(one, attempted(one.row, "http_503"), 0.0)
+    await bench.fails(one)
     assert bench.said() == [("A.1",), ("A.1.ack",)]
 
 
 async def test_two_of_one_incident_on_disk_go_out_as_one(store: Store[IncidentRecord, OutboxRow]) -> None:
     rows = [
-        row_of(Notice(id=said.id, messages=(said,)), "a", T0 + at_ms, ("a",))
+        row_of(said, "a", T0 + at_ms, ("a",))
         for at_ms, said in ((0, about("A", Level.WARNING)), (1000, about("A", Level.CRITICAL, 2, Reason.WORSE)))
     ]
     await store.commit((), rows)  # we died while the first was in flight
@@ -214,19 +231,48 @@ async def test_two_of_one_incident_on_disk_go_out_as_one(store: Store[IncidentRe
     assert one is not None
     assert await bench.outbox.merged(one), "the newer one is the more urgent: it is sent"
     assert bench.said() == [("A.2",)]
+    await bench.outbox.settle(lambda row: (row.channel,))
     assert [row.notice.messages[0].swallowed for row in await bench.on_disk()] == [1]
 
 
 async def test_many_go_out_in_short(bench: Bench) -> None:
     await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(24)), about("Z", Level.CRITICAL))
-    one, _ = bench.outbox.next("a")
-    assert one is not None
-    summary = await bench.outbox.summarized("a", one, late_ms=60 * MINUTE, summary_above=20)
-    notice = summary.row.notice
+    summary = await bench.batch(late_ms=60 * MINUTE)
+    notice = summary.notice
     assert notice.summary
     assert notice.messages[0].id == "Z.1", "worst first"
-    assert (len(notice.messages), len(bench.outbox)) == (20, 6), "as many as a message holds, and nothing is lost"
-    assert await bench.outbox.summarized("a", summary, late_ms=60 * MINUTE, summary_above=2) is summary, "tried again as it was"
+    assert (len(notice.messages), len(bench.outbox)) == (20, 25), "as many as a message holds, and nothing is lost"
+    await bench.fails(*summary.ones)
+    await bench.add(*(about(f"B{number:02}", Level.CRITICAL) for number in range(24)))
+    again = await bench.outbox.batch("a", summary.ones[0], late_ms=60 * MINUTE, summary_above=2)
+    assert again.notice == notice, "tried again as it was: same id, same content"
+
+
+@pytest.mark.parametrize("died", ["before", "in"], ids=["before-the-attempt", "in-the-attempt"])
+async def test_after_a_crash_a_summary_has_the_same_id(bench: Bench, died: str) -> None:
+    """Whether the receiver took it nobody knows: it must be able to merge."""
+    await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(22)))
+    before = await bench.batch()
+    if died == "in":
+        await bench.fails(*before.ones)
+    await bench.add(*(about(f"B{number:02}", Level.INFO) for number in range(5)))
+    bench.store._loaded = ([], await bench.on_disk())
+    after = await Bench(bench.store).batch()
+    assert after.notice == before.notice, "although more wait by now"
+
+
+async def test_a_summary_that_is_refused_goes_in_halves_and_each_keeps_its_id(bench: Bench) -> None:
+    await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(5)))
+    whole = await bench.batch(summary_above=2)
+    await bench.outbox.split(whole)
+    first = await bench.batch(summary_above=2)
+    assert [said.id for said in first.notice.messages] == ["A0.1", "A1.1", "A2.1"]
+    bench.store._loaded = ([], await bench.on_disk())
+    assert (await Bench(bench.store).batch()).notice == first.notice, "after a crash too"
+    await bench.outbox.split(first)
+    await bench.taken(await bench.batch(summary_above=2))
+    alone = await bench.batch(summary_above=0)
+    assert (alone.notice.id, alone.notice.summary) == ("A2.1", False), "one message alone is told in full"
 
 
 @pytest.mark.parametrize("letter", ["x", "@", "\U0001f4a5"], ids=["plain", "mentions", "two-units"])
@@ -240,13 +286,11 @@ async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: s
     await bench.add(*long)
     told: list[str] = []
     while len(bench.outbox):
-        one, _ = bench.outbox.next("a")
-        assert one is not None
-        summary = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=0)
-        shown = telegram(compose(summary.row.notice, "http://monitor.example:9877"))
+        summary = await bench.batch(summary_above=0)
+        shown = telegram(compose(summary.notice, "http://monitor.example:9877"))
         assert units(shown) <= TELEGRAM_UNITS_MAX
         told += [f"desk-{number:02}" for number in range(24) if f"desk-{number:02}" in shown]
-        await bench.outbox.apply(structs.replace(bench.outbox.plan([]), drop=(summary.row.id,)))
+        await bench.taken(summary)
     assert sorted(told) == [f"desk-{number:02}" for number in range(24)], "each is shown, once: what is cut off waits"
 
 
@@ -256,51 +300,42 @@ async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: s
 )
 async def test_how_many_are_many(bench: Bench, waiting: int, above: int, summary: bool, why: str) -> None:
     await bench.add(*(about(f"A{number:02}", Level.WARNING) for number in range(waiting)))
-    one, _ = bench.outbox.next("a")
-    assert one is not None
-    assert (await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=above)).row.notice.summary is summary, why
+    assert (await bench.batch(summary_above=above)).notice.summary is summary, why
 
 
 async def test_what_is_too_late_goes_out_in_short(bench: Bench) -> None:
     await bench.add(about("A", Level.CRITICAL), about("B", Level.WARNING))
     bench.wall.ms += 61 * MINUTE
     await bench.add(about("C", Level.HIGH, at_ms=bench.wall.ms))
-    one, _ = bench.outbox.next("a")
-    assert one is not None
-    summary = await bench.outbox.summarized("a", one, late_ms=60 * MINUTE, summary_above=20)
-    assert [said.id for said in summary.row.notice.messages] == ["A.1", "B.1"]
+    summary = await bench.batch(late_ms=60 * MINUTE)
+    assert [said.id for said in summary.notice.messages] == ["A.1", "B.1"]
     assert ("C.1",) in bench.said(), "what is fresh is told in full"
 
 
 async def test_what_was_refused_spoils_no_summary(bench: Bench) -> None:
     await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(4)))
     poison = bench.outbox.waiting("a")[0]
-    await bench.outbox.postpone(poison, attempted(poison.row, "http_422", refused=True), 0.0)
-    one, _ = bench.outbox.next("a")
-    assert one is not None
-    summary = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=2)
-    assert [said.id for said in summary.row.notice.messages] == ["A1.1", "A2.1", "A3.1"]
-    assert await bench.outbox.summarized("a", poison, late_ms=0, summary_above=0) is poison
+    await bench.fails(poison, refused=True)
+    summary = await bench.batch(summary_above=2)
+    assert [said.id for said in summary.notice.messages] == ["A1.1", "A2.1", "A3.1"]
+    assert (await bench.outbox.batch("a", poison, late_ms=0, summary_above=0)).ones == (poison,)
 
 
 async def test_a_newer_state_leaves_the_summary(bench: Bench) -> None:
     await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(4)))
-    one, _ = bench.outbox.next("a")
-    assert one is not None
-    before = await bench.outbox.summarized("a", one, late_ms=MINUTE, summary_above=2)
+    before = await bench.batch(summary_above=2)
+    await bench.fails(*before.ones)
     await bench.add(about("A2", Level.CRITICAL, 2, Reason.WORSE, told_level=Level.WARNING))
-    assert bench.said() == [("A0.1", "A1.1", "A3.1"), ("A2.2",)]
-    ids = {one.row.notice.id for one in bench.outbox.waiting("a")}
-    assert before.row.notice.id not in ids, "other content, other id: a receiver that merges by it would drop it"
+    assert bench.said() == [("A0.1",), ("A1.1",), ("A2.2",), ("A3.1",)]
+    await bench.taken(await bench.batch(summary_above=2))
+    after = await bench.batch(summary_above=2)
+    assert [said.id for said in after.notice.messages] == ["A0.1", "A1.1", "A3.1"]
+    assert before.notice.id != after.notice.id, "other content, other id: a receiver that merges by it would drop it"
 
 
 async def test_summaries_of_two_channels_have_two_ids(bench: Bench) -> None:
     await bench.add(*(about(f"A{number}", Level.WARNING) for number in range(3)), to=("a", "b"))
-    ids = []
-    for channel in ("a", "b"):
-        one, _ = bench.outbox.next(channel)
-        assert one is not None
-        ids.append((await bench.outbox.summarized(channel, one, late_ms=MINUTE, summary_above=1)).row.notice.id)
+    ids = [(await bench.batch(channel, summary_above=1)).notice.id for channel in ("a", "b")]
     assert ids[0] != ids[1]
 
 
@@ -308,7 +343,7 @@ async def test_a_clock_that_is_set_moves_no_retry(bench: Bench) -> None:
     await bench.add(about("A", Level.HIGH))
     one, _ = bench.outbox.next("a")
     assert one is not None
-    await bench.outbox.postpone(one, attempted(one.row, "timeout"), 2.0)
+    await bench.fails(one, wait_s=2.0)
     bench.wall.ms -= 3_600_000
     assert bench.outbox.next("a") == (None, 2.0)
     bench.clock.s += 2.0
@@ -324,7 +359,7 @@ async def test_a_clock_that_is_set_moves_no_retry(bench: Bench) -> None:
     ],
 )
 async def test_after_a_restart(store: Store[IncidentRecord, OutboxRow], not_before_ms: int, wait_s: float, why: str) -> None:
-    row = row_of(Notice(id="A.1", messages=(about("A", Level.HIGH),)), "a", T0 - 5000, ("a",))
+    row = row_of(about("A", Level.HIGH), "a", T0 - 5000, ("a",))
     store._loaded = ([], [attempted(row, "http_429", not_before_ms=not_before_ms)])
     bench = Bench(store)
     one, due_s = bench.outbox.next("a")
@@ -334,9 +369,54 @@ async def test_after_a_restart(store: Store[IncidentRecord, OutboxRow], not_befo
     assert bench.clock.s - waiting.since_s == 5.0, "it waits since before the restart"
 
 
-async def test_what_waited_for_a_channel_that_is_gone_is_adopted(store: Store[IncidentRecord, OutboxRow]) -> None:
-    store._loaded = ([], [row_of(Notice(id="A.1", messages=(about("A", Level.HIGH),)), "gone", T0, ("gone",))])
+async def test_row_11_a_wait_that_a_wrong_clock_noted_ends(store: Store[IncidentRecord, OutboxRow]) -> None:
+    """The clock was a day ahead when the receiver asked for 30 s; then it was mended."""
+    row = attempted(row_of(about("A", Level.CRITICAL), "a", T0, ("a",)), "http_429", not_before_ms=T0 + 86_430_000)
+    store._loaded = ([], [row])
     bench = Bench(store)
-    assert await bench.outbox.adopt_orphans("b") == 1
+    assert bench.next_id() == "A.1", "no receiver asks for more than an hour"
+
+
+async def test_what_waited_for_a_channel_that_is_gone_goes_where_the_routes_lead(
+    store: Store[IncidentRecord, OutboxRow],
+) -> None:
+    store._loaded = ([], [row_of(about("A", Level.HIGH), "gone", T0, ("gone",))])
+    bench = Bench(store)
+    assert await bench.outbox.settle(lambda row: ("b",)) == 1
     assert bench.said("b") == [("A.1",)]
-    assert await bench.outbox.adopt_orphans("b") == 0
+    assert await bench.outbox.settle(lambda row: (row.channel,)) == 0
+    assert [row.id for row in await bench.on_disk()] == ["A.1@b"]
+
+
+async def test_what_nobody_may_hear_stays_on_disk(store: Store[IncidentRecord, OutboxRow]) -> None:
+    rows = [row_of(about(name, Level.HIGH), channel, T0, (channel,)) for name, channel in (("A", "gone"), ("B", "a"))]
+    await store.commit((), rows)
+    store._loaded = ([], rows)
+    bench = Bench(store)
+    await bench.outbox.settle(lambda row: None)
+    assert not len(bench.outbox)
+    assert [row.id for row in await bench.on_disk()] == ["A.1@gone", "B.1@a"]
+
+
+async def test_a_summary_of_an_earlier_version_is_delivered(store: Store[IncidentRecord, OutboxRow]) -> None:
+    """There, a summary was a row of its own, whose messages had their routes in common."""
+    messages = (about("A", Level.CRITICAL), about("B", Level.HIGH))
+    old = OutboxRow(
+        id="a.A.1+1@a",
+        channel="a",
+        notice=Notice(id="a.A.1+1", messages=messages, summary=True),
+        created_ms=T0 - 5000,
+        routed=("a", "b"),
+        attempts=3,
+    )
+    newer = row_of(about("B", Level.CRITICAL, 2, Reason.WORSE), "a", T0, ("a",))
+    await store.commit((), [old, newer])
+    store._loaded = ([], await Bench(store).on_disk())
+    bench = Bench(store)
+    assert bench.said() == [("A.1",), ("B.2",)]
+    assert [one.row.routed for one in bench.outbox.waiting("a") if one.row.message.id == "A.1"] == [("a",)], (
+        "whether b has it nobody knows: it falls over once more"
+    )
+    await bench.outbox.settle(lambda row: (row.channel,))
+    assert {row.id for row in await bench.on_disk()} == {"A.1@a", "B.2@a"}
+    assert [one.row.message.swallowed for one in bench.outbox.waiting("a") if one.row.message.id == "B.2"] == [1]

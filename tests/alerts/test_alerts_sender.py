@@ -13,9 +13,10 @@ from alerts_kit import FAST, T0, account, eventually, incident, message, open_st
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.alerts.batch import Waiting
 from monitor.alerts.channels.base import GiveUp, Outcome, RateLimit, RetryAt, Sent
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow
-from monitor.alerts.outbox import Outbox
+from monitor.alerts.outbox import Change, Outbox
 from monitor.alerts.pace import Paces
 from monitor.alerts.sender import Sender
 from monitor.alerts.settings import DeliverySettings
@@ -71,6 +72,9 @@ def make(
     async def mended(name: str, reason: str) -> None:
         told.append(f"mended: {reason}")
 
+    async def given_up(name: str, one: Waiting, reason: str) -> None:
+        await outbox.apply(Change(drop=(one.row.id,)))
+
     sender = Sender(
         ChannelStatus(name="c", kind="script"),
         channel,
@@ -83,6 +87,7 @@ def make(
         rng=random.Random(1),
         on_broken=broken,
         on_mended=mended,
+        on_given_up=given_up,
     )
     return sender, outbox
 

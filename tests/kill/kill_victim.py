@@ -25,9 +25,9 @@ from typing import Any
 import structlog
 from kill_flow import STEP_MS, T0, Step, flow
 
+from monitor.alerts.batch import Batch
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
-from monitor.alerts.outbox import Waiting
 from monitor.alerts.sender import Sender
 from monitor.alerts.settings import AlertSettings
 from monitor.model.alerts import Level
@@ -74,9 +74,9 @@ def set_hooks(hook: Hook) -> None:
             hook.passes("after commit")
         return durable
 
-    async def sent_hooked(self: Sender, one: Waiting) -> None:
+    async def sent_hooked(self: Sender, batch: Batch) -> None:
         hook.passes("after accept")
-        await sent(self, one)
+        await sent(self, batch)
         hook.passes("after mark")
 
     Store._connect, Store.commit, Sender._sent = connect_traced, commit_hooked, sent_hooked  # type: ignore[method-assign]

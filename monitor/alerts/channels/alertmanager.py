@@ -54,6 +54,10 @@ class AlertmanagerSettings(ChannelBase):
     ] = 15.0
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        return self.kind, self.url.reveal().rstrip("/").removesuffix(PATH)
+
+    @property
     def where(self) -> str:
         return shown(self.url)
 

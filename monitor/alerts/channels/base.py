@@ -84,6 +84,12 @@ class ChannelBase(BaseModel):
         raise NotImplementedError
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        """Who hears what is sent there: the kind and the address, with nothing that may change while the receiver is the same.
+        It may be a secret: kept as a digest only."""
+        raise NotImplementedError
+
+    @property
     def wants_acknowledgements(self) -> bool:
         """Whether the channel is told when a person here acknowledges an incident that it heard of."""
         return False

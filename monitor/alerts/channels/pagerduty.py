@@ -50,6 +50,10 @@ class PagerDutySettings(ChannelBase):
     )
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        return self.kind, self.url, self.routing_key.reveal()
+
+    @property
     def where(self) -> str:
         return shown(self.routing_key, urlsplit(self.url).hostname or "")
 

@@ -26,6 +26,10 @@ class SlackSettings(ChannelBase):
     webhook_url: Annotated[Secret, AfterValidator(checked_target), Field(description="https://hooks.slack.com/services/…")]
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        return self.kind, self.webhook_url.reveal()
+
+    @property
     def where(self) -> str:
         return shown(self.webhook_url)
 

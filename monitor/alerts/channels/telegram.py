@@ -35,6 +35,10 @@ class TelegramSettings(ChannelBase):
     base_url: Annotated[str, Field(description="A Bot API server of your own, if you have one")] = "https://api.telegram.org"
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        return self.kind, self.chat_id, str(self.message_thread_id or "")
+
+    @property
     def where(self) -> str:
         return f"chat {self.chat_id}"
 

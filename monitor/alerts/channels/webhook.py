@@ -58,6 +58,10 @@ class WebhookSettings(ChannelBase):
     acknowledgements: Annotated[bool, Field(description="Also post when somebody acknowledges, as reason acknowledged")] = False
 
     @property
+    def receiver(self) -> tuple[str, ...]:
+        return self.kind, self.url.reveal()
+
+    @property
     def where(self) -> str:
         return shown(self.url)
 
