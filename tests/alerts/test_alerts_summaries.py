@@ -145,11 +145,15 @@ async def test_row_4_only_the_line_at_fault_is_given_up_and_goes_elsewhere(
     there.answers["/w"] = taken = Accepted(refuses(poison=names[place]))
     channels = [webhook("w", there.base), webhook("other", there.base), webhook("reserve", there.base)]
     routes = [{"channels": ["w"]}, {"channels": ["other"], "accounts": ["somebody-else"]}]
-    one = desk(settings(*channels, routes=routes), store, Clock())
+    numbers = iter(range(1000))
+    one = desk(settings(*channels, routes=routes), store, Clock(), new_id=lambda at_ms: f"I{next(numbers):03}")
     await one.handle([crossing(CRITICAL, key=account(name)) for name in names])
     async with running(one):
+        await there.until(lambda: sorted({*taken.accounts, names[place]}) == names)
+        await one.handle([crossing(CRITICAL, key=account("later"))])  # the last of all may have met a channel that just broke
         await there.until(lambda: names[place] in accounts(there, "/reserve"))
         assert await one.flush(10) == 0
+    names.append("later")
     assert sorted(taken.accounts) == [name for name in names if name != names[place]], "each of the others, once"
     assert accounts(there, "/reserve") == [names[place]]
     assert accounts(there, "/other") == [], "not to who may not hear of it"
