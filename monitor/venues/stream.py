@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from monitor.venues.dial import StreamEnded, StreamLimits
+from monitor.venues.together import together
 
 _STEP_BACK_MS = 60_000
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013})
@@ -141,14 +142,8 @@ async def pump(connection: ClientConnection, receive: Callable[[bytes], bool], w
 
 async def until_ended(*parts: Coroutine[Any, Any, object]) -> NoReturn:
     """Runs the parts of one connection until one of them ends it: raises its StreamEnded."""
-    ended: StreamEnded | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
-    except* StreamEnded as errors:
-        ended = next(error for error in errors.exceptions if isinstance(error, StreamEnded))
-    raise ended or StreamEnded("ended", "the connection ended")
+    await together(*parts)
+    raise StreamEnded("ended", "the connection ended")
 
 
 class Session:

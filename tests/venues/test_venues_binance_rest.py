@@ -25,7 +25,7 @@ from monitor.venues.base import Fault, VenueError
 from monitor.venues.binance import reference, signing
 from monitor.venues.binance.budget import Budget, Priority
 from monitor.venues.binance.keys import check_key
-from monitor.venues.binance.rest import RestClient, together
+from monitor.venues.binance.rest import RestClient
 from monitor.venues.binance.signing import ACCOUNT, ALLOWED, EXCHANGE_INFO, LISTEN_KEY_OPEN, SERVER_TIME, Endpoint, Security
 from monitor.venues.binance.venue import BinanceVenue
 from monitor.venues.clock import VenueClock
@@ -279,26 +279,6 @@ async def test_no_secret_in_errors_or_logs(status: int) -> None:
             assert secret not in shown
         assert caught.value.__cause__ is None
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
-
-
-async def test_a_stop_is_obeyed_while_a_call_fails() -> None:
-    """A cancellation in the very moment of an error must not be lost: the daemon would not stop."""
-
-    async def fail() -> bytes:
-        raise VenueError(Fault.AUTH, "rejected", retryable=False)
-
-    async def hang() -> bytes:
-        await asyncio.Event().wait()
-        return b""
-
-    for loops in range(1, 8):
-        task = asyncio.create_task(together(fail(), hang()))
-        for _ in range(loops):
-            await asyncio.sleep(0)
-        ended_before = task.done()
-        task.cancel()
-        with pytest.raises(VenueError if ended_before else asyncio.CancelledError):
-            await task
 
 
 # ------------------------------------------------------------------ weight and pauses

@@ -26,7 +26,6 @@ from monitor.venues.binance import reference
 from monitor.venues.binance.budget import Priority
 from monitor.venues.binance.expiries import WINDOW_S, Expiries
 from monitor.venues.binance.hearing import Hearing
-from monitor.venues.binance.rest import together
 from monitor.venues.binance.shared import Shared
 from monitor.venues.binance.signing import (
     ACCOUNT,
@@ -43,6 +42,7 @@ from monitor.venues.binance.wire import VENUE
 from monitor.venues.dial import StreamEnded
 from monitor.venues.due import Due
 from monitor.venues.stream import Backoff, Session, Supervisor, pump, until_ended
+from monitor.venues.together import together
 
 SNAPSHOT_CALLS = (ACCOUNT, POSITION_RISK, SYMBOL_CONFIG, ACCOUNT_CONFIG)
 _NO_SUCH_KEY = -1125

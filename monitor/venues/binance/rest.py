@@ -3,9 +3,8 @@
 No URL, query or header ever reaches a log or an exception: they hold keys and signatures.
 """
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 import msgspec
@@ -156,21 +155,3 @@ class RestClient(Rest):
         if status >= 500 or status == 408 or code in _UNAVAILABLE_CODES:
             return VenueError(Fault.UNAVAILABLE, text, retryable=True, code=code)
         return VenueError(Fault.REFUSED, text, retryable=False, code=code)
-
-
-async def together(*calls: Coroutine[None, None, bytes]) -> list[bytes]:
-    """All answers, or the first VenueError with the other calls ended.
-
-    Neither a TaskGroup nor `gather`: both can lose a cancellation that comes in the moment of an error; the daemon would run on.
-    """
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        failed = [error for task in tasks if not task.cancelled() and (error := task.exception()) is not None]
-    if failed:
-        raise failed[0]
-    return [task.result() for task in tasks]
