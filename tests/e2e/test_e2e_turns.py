@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest_e2e import Receiver, config_for, running, until
+from sqlite_file import opened_file
 
 from monitor.app import Ended, Monitor
 from monitor.model.events import VenueCall
@@ -41,7 +41,7 @@ async def test_occurrences_on_their_way_to_the_disk_are_not_cut_off(receiver: Re
         await asyncio.sleep(0.02)  # the first of them are being committed
         monitor.end(why)
         assert await run is why
-    with sqlite3.connect(file) as store:
+    with opened_file(file) as store:
         assert store.execute("select count(*) from incidents").fetchone() == (calls,)
     store.close()
 

@@ -12,7 +12,6 @@ import base64
 import copy
 import re
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from aiohttp import ClientSession, web
 from conftest_e2e import until
 from faults_canary import Canaries, forms, secret_fields
 from faults_out_kit import HURRIED, RULES, Daemon, Stage, exchange, free_port, plunge, running
+from sqlite_file import opened_file
 
 from monitor.config import Config
 from monitor.sim import SimHtxAccount
@@ -314,7 +314,7 @@ async def test_the_search_finds_what_is_there(tmp_path: Path, form: str, place: 
         case "message":
             one.bodies.append(said)
         case "store":
-            with sqlite3.connect(folder / "state.db") as db:
+            with opened_file(folder / "state.db") as db:
                 db.execute("CREATE TABLE t (record BLOB)")
                 db.execute("INSERT INTO t VALUES (?)", (said.encode(),))
             db.close()

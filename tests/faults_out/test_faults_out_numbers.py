@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from conftest_e2e import until
 from faults_out_kit import Stage, daemon, exchange, plunge
+from sqlite_file import opened_file
 
 from monitor.sim.exchange import SimExchange
 
@@ -69,10 +69,8 @@ async def test_row_17_no_ban_note_ends_the_start(
         await one.ready()
         one.signal(15)
         assert await one.ended() == 0
-        db = sqlite3.connect(tmp_path / "store.sqlite3")
-        with db:
+        with opened_file(tmp_path / "store.sqlite3") as db:
             db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('banned_until_ms:binance_usdm', ?)", (note,))
-        db.close()
         began = time.monotonic()
         await one.start()
         await until(lambda: bool(one.events(says)), "it is logged", 40)
@@ -89,9 +87,6 @@ async def test_row_17_no_ban_note_ends_the_start(
 
 
 def noted(folder: Path) -> int:
-    db = sqlite3.connect(folder / "store.sqlite3")
-    try:
+    with opened_file(folder / "store.sqlite3") as db:
         (value,) = db.execute("SELECT value FROM meta WHERE key = 'banned_until_ms:binance_usdm'").fetchone()
         return int(value)
-    finally:
-        db.close()

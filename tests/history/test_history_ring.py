@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sqlite_file import opened_file
 from structlog.testing import capture_logs
 
 from monitor.history.blocks import SAMPLES, merged, packed, unpacked
@@ -182,7 +183,7 @@ async def test_a_kill_costs_a_minute_at_most(tmp_path: Path) -> None:
 
 async def rows(path: Path) -> dict[int, list[int]]:
     """Blocks of the file by step."""
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         found = db.execute("SELECT DISTINCT step, block FROM blocks ORDER BY 1, 2").fetchall()
     return {step: [block for one, block in found if one == step] for step in (SECONDS, MINUTES)}
 
@@ -273,7 +274,7 @@ async def test_a_row_that_is_no_block_is_a_gap(tmp_path: Path, rubbish: bytes) -
     path = tmp_path / "history.sqlite3"
     async with Watch(path) as watch:
         await watch.see(150, steady)
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         db.execute("UPDATE blocks SET data = ? WHERE step = 1 AND block = ?", (rubbish, START_S // 60 + 1))
         db.execute("UPDATE blocks SET data = ? WHERE step = 60", (rubbish,))
     db.close()
@@ -421,7 +422,7 @@ async def test_what_ten_thousand_pools_cost(tmp_path: Path, record_property: Any
         began = loop.time()
         await watch.written()
         written_s = loop.time() - began
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         (block_bytes,) = db.execute("SELECT avg(length(data)) FROM blocks WHERE step = 1").fetchone()
     pool_bytes = block_bytes * (KEPT_S[SECONDS] / SAMPLES + KEPT_S[MINUTES] / MINUTES / SAMPLES)
     record_property("bytes_per_pool", round(pool_bytes))

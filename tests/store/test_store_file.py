@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
+from sqlite_file import opened_file
 
 from monitor import store as store_module
 from monitor.model.alerts import Silence
@@ -59,7 +60,7 @@ async def opened(path: Path | str, patience_s: float = 2.0) -> Cases:
 
 
 def rows(path: Path, table: str) -> list[str]:
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         found = [row_id for (row_id,) in db.execute(f"SELECT id FROM {table} ORDER BY id")]  # noqa: S608  a name of ours
     db.close()
     return found
@@ -105,13 +106,13 @@ async def test_nobody_else_may_read_it(tmp_path: Path) -> None:
 async def test_one_transaction(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     store = await opened(path)
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'no letters today'); END")
     db.close()
     assert not await store.commit([Case("1")], [Letter("a")])
     assert store.problem == "no letters today"
     assert rows(path, "incidents") == [], "the incident without its message would be an alert that nobody gets"
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         db.execute("DROP TRIGGER no")
     db.close()
     assert await store.commit(), "a commit with nothing is a retry"
@@ -174,7 +175,7 @@ async def test_a_file_that_rots_while_we_run_is_replaced_and_rewritten(tmp_path:
 
 async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = path.read_bytes()
@@ -201,7 +202,7 @@ async def test_an_older_schema_is_brought_up(tmp_path: Path, monkeypatch: pytest
 
 def first_version(path: Path) -> None:
     """A file as the first version of the program wrote it."""
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         for statement in store_module.MIGRATIONS[0]:
             db.execute(statement)
         db.execute("INSERT INTO incidents VALUES ('1', 1, ?)", (b'{"id": "1", "is_open": true}',))
@@ -255,7 +256,7 @@ async def test_a_record_that_nobody_understands_is_left_and_told(tmp_path: Path)
     store = await opened(path)
     await store.commit([Case("1"), Case("2")])
     await store.close()
-    with sqlite3.connect(path) as db:
+    with opened_file(path) as db:
         db.execute("UPDATE incidents SET record = ? WHERE id = '1'", (b'{"id": 7}',))
     db.close()
     again = await opened(path)
