@@ -162,7 +162,7 @@ def _pools(layout: Layout) -> None:
                     ]),
                     ("liquidated by", _of_shown("pool:margin_position_liquidation_distance_ratio:min"), "percentunit", []),
                     ("equity", _of_shown("margin_pool_equity_usd"), "currencyUSD", []),
-                    ("liquidated at", _of_shown("margin_pool_maintenance_margin_usd"), "currencyUSD", []),
+                    ("maintenance margin", _of_shown("margin_pool_maintenance_margin_usd"), "currencyUSD", []),
                     ("age", _of_shown("margin_pool_data_age_seconds"), "s", []),
                 ],
                 by=("venue", "account", "pool"),

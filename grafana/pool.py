@@ -118,7 +118,7 @@ def _nearness(layout: Layout) -> None:
                 "The pool is liquidated where the lines meet.",
                 "currencyUSD",
                 (f"margin_pool_equity_usd{{{CHOSEN}}}", "equity"),
-                (f"margin_pool_maintenance_margin_usd{{{CHOSEN}}}", "liquidated at"),
+                (f"margin_pool_maintenance_margin_usd{{{CHOSEN}}}", "maintenance margin"),
             ),
             10,
         ),

@@ -13,7 +13,7 @@ from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.alerts.own import of_monitor
 from monitor.bans import Bans
-from monitor.clock import Clock
+from monitor.clock import Clock, TrueTime
 from monitor.config import AccountConfig, Config
 from monitor.deadman import DeadMan, LoopProbe, Reason
 from monitor.engine.engine import Engine
@@ -23,7 +23,7 @@ from monitor.history.ring import HistoryRing
 from monitor.lease import Lease
 from monitor.metrics import Metrics
 from monitor.model.alerts import Incident, IncidentKey, Lever, Transition
-from monitor.model.events import Event, Prices, TimePassed
+from monitor.model.events import ClockOffset, Event, Prices, TimePassed
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.rate_memory import RateKeeper
 from monitor.readout import Readout
@@ -88,6 +88,7 @@ class Monitor:
         self.config = config
         self._reload_problem = reload_problem
         self.clock = clock or Clock()
+        self._true = TrueTime(self.clock.now_ms)
         self._clock_s = clock_s
         self._reload = reload if config.web.reload_enabled else None
         self._why: Ended | None = None  # it is to end
@@ -160,6 +161,7 @@ class Monitor:
                 figures_of=self._figures,
                 levers_of=self._levers,
                 now_ms=clock.now_ms,
+                true_ms=self._true.now_ms,
                 clock_s=self._clock_s,
             )
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
@@ -274,6 +276,8 @@ class Monitor:
         """The one way into the engine. Synchronous, so that two events never interleave."""
         began = time.perf_counter()
         said = self.engine.step(event, self.clock.now_ms())
+        if type(event) is ClockOffset:
+            self._true.compared(event.venue, event.offset_ms, event.error_ms)
         if type(event) is Prices:
             self.readout.took(time.perf_counter() - began)
         if said:

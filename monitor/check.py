@@ -189,7 +189,7 @@ def _key_verdict(verdict: str, account: AccountConfig) -> Verdict:
 
 def _compared(figures: PoolFigures) -> str:
     unit, difference = figures.unit, figures.reconcile_difference
-    own = f"equity {amount(figures.equity)} {unit}, liquidated at {amount(figures.requirement)}"
+    own = f"equity {amount(figures.equity)} {unit}, maintenance margin {amount(figures.requirement)}"
     theirs = f"the venue says {amount(figures.venue_equity)} and {amount(figures.venue_requirement)}"
     apart = "" if difference is None else f" ({difference:.2%} apart)"
     health = "nothing at risk" if figures.health is None else f"health {figures.health:.3f}"

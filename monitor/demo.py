@@ -164,13 +164,13 @@ def _line(pool: PoolFigures) -> str:
     return (
         f"{level:<11} {pool.key.account} {pool.key.pool}  health {number(pool.health, '.3f')}  "
         f"margin ratio {number(pool.margin_ratio, '.1%')}  equity {amount(pool.equity)} {pool.unit}  "
-        f"liquidated at {amount(pool.requirement)}"
+        f"maintenance margin {amount(pool.requirement)}"
     )
 
 
 def _screen(monitor: Monitor, receiver: Receiver) -> Group:
     pools = Table(title="margin-monitor demo", title_justify="left", expand=True, box=None)
-    for heading in ("level", "pool", "health ↓", "ratio ↑", "equity", "liquidated at"):
+    for heading in ("level", "pool", "health ↓", "ratio ↑", "equity", "maintenance margin"):
         pools.add_column(heading, justify="left" if heading in ("level", "pool") else "right", no_wrap=True)
     positions = Table(expand=True, box=None)
     for heading in ("position", "quantity", "price", "PnL", "liquidation", "distance"):

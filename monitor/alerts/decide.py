@@ -46,8 +46,10 @@ def why_notify(incident: Incident | None, level: Level, policy: RepeatPolicy) ->
         return None if incident is not None and incident.level is Level.UNKNOWN else Reason.UNKNOWN
     if incident is None or not was_told:
         return Reason.FIRST
+    # Above what was last in force, also where nobody heard that it had been better; up to what was acknowledged somebody knows.
     acknowledged = incident.acknowledged
-    if level > incident.notified_level or (acknowledged is not None and level > acknowledged.level):
+    in_force_was = incident.known_level if acknowledged is None else acknowledged.level
+    if level > incident.notified_level or level > in_force_was:
         return Reason.WORSE
     if policy.tell_better and level < incident.notified_level and level < incident.known_level:
         return Reason.BETTER
@@ -62,15 +64,19 @@ def can_wait(reason: Reason, incident: Incident) -> bool:
     return reason is not Reason.RESOLVED and max(incident.level.gravity, incident.known_level) < BREAKS_SILENCE
 
 
-def owed(incident: Incident) -> Reason | None:
-    """Why an incident of which a silence held back news is told when the silence is over; None: they know all that counts."""
+def owed(incident: Incident, held: Level = Level.UNKNOWN) -> Reason | None:
+    """Why an incident of which a silence held back news is told when the silence is over; None: they know all that counts.
+
+    held: the level of those news.
+    """
     if incident.closed_ms is not None:
         return None
     if incident.level is Level.UNKNOWN:
         return Reason.UNKNOWN
     if incident.messages == 0:
         return Reason.FIRST
-    return Reason.WORSE if incident.level > incident.notified_level else None
+    rose_again = incident.level >= held >= incident.notified_level  # to what they know, after it had been better
+    return Reason.WORSE if incident.level > incident.notified_level or rose_again else None
 
 
 def in_force(what: Acknowledgement | Silence | None, now_ms: int) -> bool:

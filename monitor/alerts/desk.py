@@ -46,7 +46,8 @@ class AlertDesk:
 
     `handle` and `tick` return when their outcome is in the store; `run` sends, until it is cancelled.
     store: loaded. figures_of, levers_of: the present ones, for what is told again.
-    now_ms: wall clock. clock_s: monotonic.
+    now_ms: wall clock at the start, carried on steadily. true_ms: the time that receivers go by, None while nobody knows whether
+    our clock is right; without it: now_ms. clock_s: monotonic.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class AlertDesk:
         *,
         figures_of: Callable[[PoolKey], PoolFigures | None],
         now_ms: Callable[[], int],
+        true_ms: Callable[[], int | None] | None = None,
         levers_of: Callable[[IncidentKey], Sequence[Lever]] = _no_levers,
         clock_s: Callable[[], float] = time.monotonic,
         new_id: Callable[[int], str] | None = None,
@@ -99,6 +101,7 @@ class AlertDesk:
                 connect_s=settings.delivery.connect_s,
                 total_s=settings.delivery.total_s,
                 now_ms=now_ms,
+                true_ms=true_ms,
             )
             self._https.append(http)
             broken = self._book.get(channel_key(channel.name))

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
 
 from monitor.alerts.text import Text
 
 TELEGRAM_UNITS_MAX = 4096  # UTF-16 units after the markup is parsed
-SLACK_CHARS_MAX = 12_000  # Slack cuts at 40,000 and asks for 4,000; escapes make a text longer
+SLACK_UNITS_MAX = 16_000  # UTF-16 units as sent, escapes included; Slack cuts at 40,000. A summary of nothing but escapes fits
 TAIL_LINES = 3
 GAP = "\u200b"  # invisible, parts the mark from its word
 _MENTION = re.compile(r"@(?=\S)")
 
 
+def units(text: str) -> int:
+    """Length in UTF-16 units, as Telegram counts."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def slack_units(text: str) -> int:
+    """Length as it is sent."""
+    return units(_slack_escaped(text))
+
+
 def slack(text: Text) -> str:
     """For a payload with mrkdwn off, where only <…> and & still mean something, and names after @ to some receivers."""
-    return _slack_escaped(fit(text, SLACK_CHARS_MAX).plain)
+    return _slack_escaped(fit(text, SLACK_UNITS_MAX, slack_units).plain)
 
 
 def telegram(text: Text) -> str:
@@ -29,16 +40,16 @@ def without_mentions(text: str) -> str:
     return _MENTION.sub("@" + GAP, text)
 
 
-def fit(text: Text, units_max: int) -> Text:
-    """Leaves out lines from the end, but never the last three: the incident's id and the links."""
+def fit(text: Text, units_max: int, length: Callable[[str], int] = units) -> Text:
+    """Leaves out lines from the end, but never the last three: the incident's id and the links. length: as the service counts."""
     neutral = Text(without_mentions(text.title), tuple(without_mentions(line) for line in text.lines))
-    title = cut(neutral.title, units_max // 5)
-    room = units_max - units(title)
-    tail = [cut(line, units_max // 5) for line in neutral.lines[-TAIL_LINES:]]
-    room -= sum(units(line) + 1 for line in tail)
+    title = cut(neutral.title, units_max // 5, length)
+    room = units_max - length(title)
+    tail = [cut(line, units_max // 5, length) for line in neutral.lines[-TAIL_LINES:]]
+    room -= sum(length(line) + 1 for line in tail)
     head: list[str] = []
     for line in neutral.lines[:-TAIL_LINES]:
-        room -= units(line) + 1
+        room -= length(line) + 1
         if room < 2:
             head.append("…")
             break
@@ -46,16 +57,11 @@ def fit(text: Text, units_max: int) -> Text:
     return Text(title, (*head, *tail))
 
 
-def units(text: str) -> int:
-    """Length in UTF-16 units, as Telegram counts."""
-    return len(text) + sum(char > "\uffff" for char in text)
-
-
-def cut(text: str, units_max: int) -> str:
-    if units(text) <= units_max:
+def cut(text: str, units_max: int, length: Callable[[str], int] = units) -> str:
+    if length(text) <= units_max:
         return text
     kept = text[: units_max - 1]
-    while units(kept) > units_max - 1:
+    while length(kept) > units_max - 1:
         kept = kept[:-1]
     return kept + "…"
 

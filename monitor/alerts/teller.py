@@ -94,8 +94,11 @@ class Teller:
         """What a silence held back that is over: an occurrence as it was, an incident as it is now, if it is news still."""
         free = [record for record in self._book.held() if not self._is_silenced(record, now_ms)]
         for record in sorted(free, key=by_gravity)[:count_max]:
-            held, reason = record.held, owed(record.incident)
-            if held is not None and held.momentary:
+            held = record.held
+            if held is None:
+                continue
+            reason = owed(record.incident, held.level)
+            if held.momentary:
                 self._book.keep(self._tell(record, Reason.FIRST, held, work), work)
             elif reason is not None:
                 self._still(record, reason, now_ms, work)

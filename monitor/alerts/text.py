@@ -136,12 +136,12 @@ def figure_lines(figures: PoolFigures | None) -> list[str]:
     lines = [_ratios(figures)]
     if figures.equity is not None and figures.requirement is not None:
         lines.append(
-            f"equity {amount(figures.equity)} {figures.unit}, liquidated at {amount(figures.requirement)} {figures.unit}"
+            f"equity {amount(figures.equity)} {figures.unit}, maintenance margin {amount(figures.requirement)} {figures.unit}"
         )
     if figures.venue_equity is not None and figures.venue_requirement is not None:
         aged = "" if figures.venue_age_ms is None else f", {figures.venue_age_ms / 1000:.0f} s ago"
         equity, limit = amount(figures.venue_equity), amount(figures.venue_requirement)
-        own = f"venue's own figures{aged}: equity {equity}, liquidated at {limit}"
+        own = f"venue's own figures{aged}: equity {equity}, maintenance margin {limit}"
         if figures.venue_requirement > 0:
             own += f" (health {ratio(figures.venue_equity / figures.venue_requirement)})"
         lines.append(own)

@@ -185,7 +185,7 @@ class Scheme(ABC):
                 if level is not None and rule.enabled:
                     text = (
                         f"the stream did not tell of a change of {', '.join(names[:NAMES_MAX])}{more}, REST shows it: "
-                        f"equity {moved.before.equity:,.6g} → {moved.after.equity:,.6g}, liquidated at "
+                        f"equity {moved.before.equity:,.6g} → {moved.after.equity:,.6g}, maintenance margin "
                         f"{moved.before.requirement:,.6g} → {moved.after.requirement:,.6g} {self.explain.unit(row)}"
                     )
                     key = self.book.pool_keys[row]

@@ -48,9 +48,9 @@ class Alertmanager:
         ends: dict[tuple[tuple[str, str], ...], str] = {}
         for body in self._there.at(PATH):
             for alert in body:
-                assert alert["startsAt"] <= alert["endsAt"], "it would refuse an end before the start"
+                assert alert["startsAt"] <= alert.get("endsAt", "9"), "it would refuse an end before the start"
                 assert all(alert["labels"].values()), "to it, an empty label is none"
-                ends[tuple(sorted(alert["labels"].items()))] = alert["endsAt"]
+                ends[tuple(sorted(alert["labels"].items()))] = alert.get("endsAt", "9")
         return {dict(labels)["severity"] for labels, end in ends.items() if end > iso(self._clock.ms)}
 
 
@@ -289,6 +289,31 @@ async def test_a_refusal_of_the_refresh_is_told_elsewhere_and_mends(there: Recei
         await site.passes(one, 1)
         await there.until(lambda: there.at("/w")[-1]["alerts"][0]["reason"] == "resolved")
         assert one.channels()[0].broken == ""
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("behind_min", "known"),
+    [(20, True), (20, False), (60 * 24 * 365, True), (-60, True)],
+    ids=["behind", "behind-unknown", "a-year", "ahead"],
+)
+async def test_row_34_no_alert_is_over_on_arrival(there: Receiver, behind_min: int, known: bool) -> None:
+    """Our clock at the start is wrong by more than Alertmanager holds an alert; a venue's clock says so, or nothing does yet."""
+    clock = Clock(T0 - behind_min * MINUTE)
+    store = await open_store()
+    one = desk(settings(channel(there.base)), store, clock, true_ms=lambda: clock.ms + behind_min * MINUTE if known else None)
+    shown = Alertmanager(there, Clock(T0))
+    async with running(one):
+        await one.handle([crossing(CRITICAL, at_ms=clock.ms)])
+        assert await one.flush(10) == 0
+        (alert,) = there.at(PATH)[-1]
+        assert alert.get("endsAt") == (iso(T0 + 15 * MINUTE) if known else None), "unknown: its own resolve_timeout counts"
+        assert alert["startsAt"] <= iso(T0), "nothing begins in its future"
+        assert shown.firing() == {"critical"}
+        clock.ms += 1000
+        await one.handle([crossing(OK, CRITICAL, at_ms=clock.ms)])
+        assert await one.flush(10) == 0
+    assert Alertmanager(there, Clock(T0 + 1000)).firing() == set(), "and its end is no end in the future"
     await store.close()
 
 

@@ -22,7 +22,8 @@ async def there() -> AsyncIterator[Receiver]:
 
 
 EVERY = ("slack", "telegram", "webhook", "alertmanager", "pagerduty")
-QUIET = ("slack", "webhook", "alertmanager", "pagerduty")  # their status says all
+QUIET = ("webhook", "alertmanager", "pagerduty")  # their status says all
+NO_DATE = {"Retry-After": "Fri, 31 Dec 9999 23:59:59 -9999", "Date": "Thu, 01 Jan 0000 00:00:00 GMT"}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,14 @@ QUIET = ("slack", "webhook", "alertmanager", "pagerduty")  # their status says a
     [
         (QUIET, says(204), Sent(), "any 2xx is an acceptance"),
         (QUIET, text(200, "<html>"), Sent(), "their body says nothing more"),
+        (("slack",), text(200, "ok"), Sent(), "Slack's word"),
+        (("slack",), text(200, "ok\n"), Sent(), "others that speak its language end the line"),
+        (("slack",), text(200, "<html>log in"), RetryAt("not_slack"), "row 19: a page in between is no acceptance"),
+        (("slack",), says(204), RetryAt("not_slack"), "row 19: nor is nothing"),
+        (QUIET, says(200, **NO_DATE), Sent(), "row 8: a time that no calendar has is no error of ours"),
+        (EVERY, says(503, {"ok": False}, **NO_DATE), RetryAt("http_503", 3600.0), "row 8: nor is it obeyed"),
+        (EVERY, says(503, {"ok": False}, **{"Retry-After": "Sun, 22 Nov 99999999999999999999 05:35:24 GMT"}),
+         RetryAt("http_503"), "row 8: nor does it overflow"),
         (("telegram",), text(200, "<html>log in"), RetryAt("not_telegram"), "a page in between is no acceptance"),
         (("telegram",), says(200, {"ok": False}), RetryAt("not_ok"), "Telegram says it in the body"),
         (EVERY, says(307, Location="/elsewhere"), GiveUp("http_307"), "redirects are not followed"),

@@ -56,8 +56,9 @@ def silence(at_ms: int = T0, minutes: int = 60, **match: str) -> Silence:
         (standing(CRITICAL, CRITICAL), CRITICAL, POLICY, None, "the same again is no news"),
         (standing(CRITICAL, CRITICAL), HIGH, POLICY, None, "better, not over: told with the next message"),
         (standing(CRITICAL, CRITICAL), HIGH, BETTER_TOLD, Reason.BETTER, "unless the owner asked for it"),
-        (standing(HIGH, CRITICAL), CRITICAL, POLICY, None, "back to what they were told; repeats go on"),
-        (standing(HIGH, CRITICAL), CRITICAL, BETTER_TOLD, None, "a step back up to the told level is not better"),
+        (standing(HIGH, CRITICAL), CRITICAL, POLICY, Reason.WORSE, "row 16: a rise above what was last in force"),
+        (standing(HIGH, CRITICAL), CRITICAL, BETTER_TOLD, Reason.WORSE, "a step back up to the told level is not better"),
+        (standing(HIGH, CRITICAL, acknowledged=acked(CRITICAL)), CRITICAL, POLICY, None, "row 16: up to there somebody knows"),
         (standing(HIGH, CRITICAL), EMERGENCY, POLICY, Reason.WORSE, "worse than ever told"),
         (standing(HIGH, HIGH), CRITICAL, POLICY, Reason.WORSE, "told better by a repeat meanwhile: then it is worse again"),
         (standing(CRITICAL, CRITICAL), OK, POLICY, Reason.RESOLVED, "over"),
@@ -355,7 +356,7 @@ class Histories(RuleBasedStateMachine):
         if not in_force(record.incident.acknowledged, self.now_ms):
             self.record = record = structs.replace(record, incident=structs.replace(record.incident, acknowledged=None))
         if record.held is not None and not self.silenced:
-            reason = owed(record.incident)
+            reason = owed(record.incident, record.held.level)
             if reason is None:
                 self.record = structs.replace(record, held=None)
             else:

@@ -81,7 +81,7 @@ async def test_a_life_is_told(there: Receiver, store: Store[IncidentRecord, Outb
         await goes(WARNING, OK, 0, 1.9)
         await goes(CRITICAL, WARNING, 1, 1.15)
         await goes(HIGH, CRITICAL, 2, 1.3)  # better: not told
-        await goes(CRITICAL, HIGH, 3, 1.19)  # what they believe anyway
+        await goes(CRITICAL, HIGH, 3, 1.19)  # a rise again
         await goes(UNKNOWN, CRITICAL, 4, None)
         await goes(CRITICAL, UNKNOWN, 5, 1.18)
         await one.tick(T0 + 9 * MINUTE)
@@ -91,6 +91,7 @@ async def test_a_life_is_told(there: Receiver, store: Store[IncidentRecord, Outb
     assert levels(there, "/w") == [
         ("first", "warning"),
         ("worse", "critical"),
+        ("worse", "critical"),
         ("unknown", "unknown"),
         ("repeat", "critical"),
         ("resolved", "ok"),
@@ -98,7 +99,7 @@ async def test_a_life_is_told(there: Receiver, store: Store[IncidentRecord, Outb
     end = alerts(there, "/w")[-1]["incident"]
     assert (end["duration_s"], end["worst"], end["worst_value"]) == (600.0, "critical", 1.15)
     assert len({alert["incident"]["id"] for alert in alerts(there, "/w")}) == 1
-    assert alerts(there, "/w")[3]["levers"][0]["amount"] == LEVERS[0].amount, "a repeat says what to do now"
+    assert alerts(there, "/w")[4]["levers"][0]["amount"] == LEVERS[0].amount, "a repeat says what to do now"
     assert one.incidents() == []
     assert one.alerts_total() == {("health", "warning"): 1, ("health", "critical"): 3, ("health", "unknown"): 1}
 

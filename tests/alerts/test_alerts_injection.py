@@ -8,6 +8,7 @@ import unicodedata
 from typing import Any
 
 import orjson
+import pytest
 from alerts_kit import KEY, Clock, incident, message
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -20,7 +21,7 @@ from monitor.alerts.channels.http import Http
 from monitor.alerts.channels.pagerduty import PagerDutyChannel, PagerDutySettings
 from monitor.alerts.channels.webhook import payload
 from monitor.alerts.message import Notice
-from monitor.alerts.text import compose
+from monitor.alerts.text import Text, compose
 from monitor.metrics import label_value
 from monitor.model.secret import Secret
 
@@ -96,3 +97,13 @@ def test_the_webhook_says_it_exactly(account: str) -> None:
 HTTP = Http(allow_insecure=True, connect_s=1, total_s=1, now_ms=Clock())
 ALERTMANAGER = AlertmanagerChannel(AlertmanagerSettings(name="a", url=Secret("https://am.example")), HTTP, PAGE)
 PAGERDUTY = PagerDutyChannel(PagerDutySettings(name="p", routing_key=Secret("k" * 32)), HTTP, PAGE)
+
+
+@pytest.mark.parametrize("letter", ["&", "<", "x", "\U0001f600", "@"])
+def test_row_22_slack_s_length_is_that_of_what_is_sent(letter: str) -> None:
+    """Slack cuts at 40,000; an escape is five letters, and one outside the basic plane counts twice."""
+    text = Text(letter * 10_000, (*(f"{number}{letter * 590}" for number in range(60)), "incident I", "link", "runbook"))
+    sent = dialects.slack(text)
+    assert len(sent.encode("utf-16-le")) // 2 <= dialects.SLACK_UNITS_MAX
+    assert sent.endswith("incident I\nlink\nrunbook")
+    assert "…" in sent, "it can be seen that something was left out"

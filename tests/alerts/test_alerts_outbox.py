@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from alerts_kit import MINUTE, T0, Clock, account, incident, message, open_store
 from msgspec import structs
 
 from monitor.alerts.batch import Batch, Waiting
-from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, telegram, units
+from monitor.alerts.dialects import TELEGRAM_UNITS_MAX, slack, telegram, units
 from monitor.alerts.message import IncidentRecord, Message, Notice, OutboxRow, Reason, row_of
 from monitor.alerts.outbox import Change, Outbox, attempted
 from monitor.alerts.text import compose
@@ -275,7 +276,7 @@ async def test_a_summary_that_is_refused_goes_in_halves_and_each_keeps_its_id(be
     assert (alone.notice.id, alone.notice.summary) == ("A2.1", False), "one message alone is told in full"
 
 
-@pytest.mark.parametrize("letter", ["x", "@", "\U0001f4a5"], ids=["plain", "mentions", "two-units"])
+@pytest.mark.parametrize("letter", ["x", "@", "\U0001f4a5", "&"], ids=["plain", "mentions", "two-units", "escapes"])
 async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: str) -> None:
     long = [
         message(
@@ -288,7 +289,9 @@ async def test_a_summary_is_no_longer_than_what_is_shown(bench: Bench, letter: s
     while len(bench.outbox):
         summary = await bench.batch(summary_above=0)
         shown = telegram(compose(summary.notice, "http://monitor.example:9877"))
-        assert units(shown) <= TELEGRAM_UNITS_MAX
+        assert units(html.unescape(shown)) <= TELEGRAM_UNITS_MAX
+        sent = slack(compose(summary.notice, "http://monitor.example:9877"))
+        assert all(said.incident.key.account in sent for said in summary.notice.messages), "row 22: Slack's is not cut either"
         told += [f"desk-{number:02}" for number in range(24) if f"desk-{number:02}" in shown]
         await bench.taken(summary)
     assert sorted(told) == [f"desk-{number:02}" for number in range(24)], "each is shown, once: what is cut off waits"

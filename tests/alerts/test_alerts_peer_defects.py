@@ -87,11 +87,46 @@ async def test_d12_a_level_that_comes_back_within_the_repeat_is_known_and_repeat
     await watch.goes(CRITICAL)
     await watch.goes(HIGH)
     await watch.goes(CRITICAL)
-    assert watch.heard() == [("first", "critical")], "receivers were told of no improvement: what they know is true"
+    assert watch.heard() == [("first", "critical"), ("worse", "critical")], "a rise is never suppressed"
     await watch.passes(11)
-    assert watch.heard() == [("first", "critical"), ("repeat", "critical"), ("repeat", "critical")], (
-        "and it is told while it holds"
-    )
+    assert watch.heard()[2:] == [("repeat", "critical"), ("repeat", "critical")], "and it is told while it holds"
+
+
+@pytest.mark.parametrize("watch", [{"repeat": {"critical_min": 0, "warning_min": 0}}], indirect=True, ids=["no-repeats"])
+@pytest.mark.parametrize(("between", "hours"), [(WARNING, 9), (HIGH, 0.01)])
+async def test_row_16_a_rise_above_what_was_last_in_force_is_worse(watch: Watch, between: Level, hours: float) -> None:
+    await watch.goes(CRITICAL)
+    await watch.goes(between)
+    watch.clock.ms += round(hours * 60 * MINUTE)
+    await watch.goes(CRITICAL)
+    assert watch.heard() == [("first", "critical"), ("worse", "critical")]
+    assert watch.titles()[1] == "[CRITICAL] worse again"
+
+
+async def test_row_16_missing_data_in_between_are_no_rise(watch: Watch) -> None:
+    for level in (CRITICAL, UNKNOWN, CRITICAL):
+        await watch.goes(level)
+    assert watch.heard() == [("first", "critical"), ("unknown", "unknown")]
+
+
+@pytest.mark.parametrize("watch", [{"repeat": {"critical_min": 0, "warning_min": 0}}], indirect=True, ids=["no-repeats"])
+async def test_row_16_a_rise_that_a_silence_held_back_is_worse_when_it_ends(watch: Watch) -> None:
+    await watch.goes(CRITICAL)
+    await watch.goes(WARNING)
+    await watch.desk.silence(IncidentKey("", "main", "", ""), author="ann", note="", minutes=3)
+    await watch.goes(CRITICAL)
+    assert watch.heard() == [("first", "critical")]
+    await watch.passes(4)
+    assert watch.heard() == [("first", "critical"), ("worse", "critical")]
+
+
+async def test_row_16_up_to_what_was_acknowledged_somebody_knows(watch: Watch) -> None:
+    await watch.goes(CRITICAL)
+    (one,) = watch.desk.incidents()
+    await watch.desk.acknowledge(one.id, author="ann", note="", minutes=60)
+    for level in (WARNING, CRITICAL):
+        await watch.goes(level)
+    assert watch.heard() == [("first", "critical")]
 
 
 @pytest.mark.parametrize("watch", [{"tell_better": True}], indirect=True, ids=["tell_better"])

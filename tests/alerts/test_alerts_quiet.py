@@ -294,7 +294,7 @@ async def test_no_silence_hides_an_emergency_that_went_dark_or_came_back(night: 
             (EMERGENCY, UNKNOWN, "repeat"),
             (CRITICAL, EMERGENCY, ""),
             (UNKNOWN, CRITICAL, ""),  # held: what was last known may wait
-            (EMERGENCY, UNKNOWN, "repeat"),  # told before, so no news; but no silence stops its repeats
+            (EMERGENCY, UNKNOWN, "worse"),  # than what was last known
         ]
         for number, (level, was, reason) in enumerate(steps):
             before = len(night.there.got)

@@ -30,8 +30,8 @@ def test_the_whole_message() -> None:
         "[CRITICAL] worse, was high: main · USD · binance_usdm · health",
         "health 1.18 is at or below 1.20",
         "health 1.18 (lower is worse, 1.00 liquidates) = margin ratio 84.7 % (higher is worse, 100 % liquidates)",
-        "equity 11,800 USD, liquidated at 10,000 USD",
-        "venue's own figures: equity 11,790, liquidated at 10,000 (health 1.179)",
+        "equity 11,800 USD, maintenance margin 10,000 USD",
+        "venue's own figures: equity 11,790, maintenance margin 10,000 (health 1.179)",
         "data 0.4 s old",
         "because: position BTCUSDT -812.4 USD; rate of BTC -101 USD",
         "to do: send 4,310.01 USDT or 0.047001 BTC to be back at health 1.50 (150 %)",
@@ -204,7 +204,9 @@ def test_slack_shows_and_never_obeys(notice: Notice) -> None:
     assert not set(sent) & set("<>")
     assert re.sub(r"&(amp|lt|gt);", "", sent).count("&") == 0
     assert not MENTION.search(sent)
-    assert html.unescape(sent).replace("\u200b", "") == dialects.fit(text, dialects.SLACK_CHARS_MAX).plain.replace("\u200b", "")
+    assert html.unescape(sent).replace("\u200b", "") == dialects.fit(
+        text, dialects.SLACK_UNITS_MAX, dialects.slack_units
+    ).plain.replace("\u200b", "")
 
 
 @settings(max_examples=40)

@@ -101,7 +101,7 @@ def test_a_lost_trade_is_told_though_it_moved_no_equity() -> None:
     assert missed(said) == [("USD", "high")]
     [told] = [t for t in said if t.key.subject == "missed update"]
     assert "BTCUSDT BOTH" in told.summary
-    assert "liquidated at 80 → 160" in told.summary
+    assert "maintenance margin 80 → 160" in told.summary
 
 
 def same_time(world: World) -> None:

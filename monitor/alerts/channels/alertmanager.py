@@ -2,6 +2,7 @@
 
 Alertmanager knows states, not messages: an alert fires until its `endsAt`, and its labels are its identity. So what is open is
 sent again every `resend_s` with an `endsAt` ahead, and a change of severity ends one alert and starts another in one request.
+While nobody knows whether our clock is right there is no `endsAt`: its own `resolve_timeout` counts, and none is over on arrival.
 While data are missing the last known severity goes on firing beside severity `unknown`: missing data resolve nothing.
 
     labels        alertname (the rule, as MarginHealth), venue, account, pool, rule, subject, severity; what happened once
@@ -110,14 +111,16 @@ class AlertmanagerChannel:
 
     def _alerts(self, message: Message) -> list[dict[str, Any]]:
         incident = message.incident
-        now_ms = self._http.now_ms()
-        ended_ms = now_ms if incident.closed_ms is None else incident.closed_ms
+        now_ms = self._http.true_ms()
+        ended_ms = self._http.now_ms() if incident.closed_ms is None else incident.closed_ms
         firing = _severities(message)
         ending = self._fires.get(incident.id) or _may_fire(message)
-        alerts = [self._alert(message, level, now_ms + self._hold_ms) for level in sorted(firing)]
-        return alerts + [self._alert(message, level, ended_ms) for level in sorted(ending - firing)]
+        holds_until_ms = None if now_ms is None else now_ms + self._hold_ms
+        alerts = [self._alert(message, level, holds_until_ms, now_ms) for level in sorted(firing)]
+        ended_ms = ended_ms if now_ms is None else min(ended_ms, now_ms)  # an end in its future would go on firing
+        return alerts + [self._alert(message, level, ended_ms, now_ms) for level in sorted(ending - firing)]
 
-    def _alert(self, message: Message, severity: Level, ends_ms: int) -> dict[str, Any]:
+    def _alert(self, message: Message, severity: Level, ends_ms: int | None, now_ms: int | None) -> dict[str, Any]:
         incident = message.incident
         key = incident.key
         text = compose(Notice(id=message.id, messages=(message,)), self._page_url)
@@ -131,6 +134,7 @@ class AlertmanagerChannel:
             "severity": severity.word,
             "occurrence": incident.id if message.momentary else "",
         }
+        starts_ms = incident.opened_ms if now_ms is None else min(incident.opened_ms, now_ms)
         annotations = {"summary": incident.summary, "description": text.plain, "incident": incident.id}
         if incident.acknowledged is not None:
             annotations["acknowledged_by"] = incident.acknowledged.author
@@ -139,9 +143,10 @@ class AlertmanagerChannel:
         alert = {
             "labels": {name: line for name, value in labels.items() if (line := one_line(value))},  # to it, an empty one is none
             "annotations": annotations,
-            "startsAt": iso(incident.opened_ms),
-            "endsAt": iso(max(ends_ms, incident.opened_ms)),  # it refuses an end before the start
+            "startsAt": iso(starts_ms),
         }
+        if ends_ms is not None:
+            alert["endsAt"] = iso(max(ends_ms, starts_ms))  # it refuses an end before the start
         return alert | {"generatorURL": page_link(self._page_url, incident)} if self._page_url else alert
 
 

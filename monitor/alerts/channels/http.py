@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -13,6 +11,7 @@ import aiohttp
 from msgspec import Struct
 
 from monitor.alerts.channels.target import PrivateAddressError, PublicOnly
+from monitor.model.retry_after import retry_after_s
 
 BODY_BYTES_MAX = 64 << 10
 RETRY_AFTER_S_MAX = 3600.0  # a receiver that asks for more is asked again after an hour
@@ -39,12 +38,24 @@ class NoAnswer(Struct, frozen=True):
 
 
 class Http:
-    """Requests of one channel: time-outs, no redirects, cookies or proxies. A session of its own: none shares its fate."""
+    """Requests of one channel: time-outs, no redirects, cookies or proxies. A session of its own: none shares its fate.
 
-    def __init__(self, *, allow_insecure: bool, connect_s: float, total_s: float, now_ms: Callable[[], int]) -> None:
+    true_ms: the time for receivers that go by it, None while nobody knows whether our clock is right; without it: now_ms.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_insecure: bool,
+        connect_s: float,
+        total_s: float,
+        now_ms: Callable[[], int],
+        true_ms: Callable[[], int | None] | None = None,
+    ) -> None:
         self._allow_insecure = allow_insecure
         self._timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s)
         self.now_ms = now_ms
+        self.true_ms = true_ms or now_ms
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -73,17 +84,16 @@ class Http:
         sending = {"User-Agent": "margin-monitor", **headers}
         try:
             async with self._session.request(method, url, data=body, headers=sending, allow_redirects=False) as response:
-                retry_after_s = retry_after(response.headers, self.now_ms())
                 accepted = response.status // 100 == 2
                 if accepted and not need_body:
-                    return Answer(response.status, b"", retry_after_s)
+                    return Answer(response.status, b"", None)
                 try:
                     text = await _read_capped(response)
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     if accepted:
                         raise
                     text = b""  # the status says enough
-                return Answer(response.status, text, retry_after_s)
+                return Answer(response.status, text, retry_after(response.headers, self.now_ms()))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             return NoAnswer(_why(exc))
 
@@ -110,22 +120,5 @@ def _why(exc: Exception) -> Why:
 
 
 def retry_after(headers: Mapping[str, str], now_ms: int) -> float | None:
-    """Seconds to wait by a Retry-After header: seconds, or an HTTP date, held against the receiver's own Date if it has one."""
-    text = headers.get("Retry-After", "").strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdigit():
-        return min(float(text[:9]), RETRY_AFTER_S_MAX)
-    until_s = _http_date_s(text)
-    if until_s is None:
-        return None
-    from_s = _http_date_s(headers.get("Date", ""))
-    return min(max(until_s - (now_ms / 1000 if from_s is None else from_s), 0.0), RETRY_AFTER_S_MAX)
-
-
-def _http_date_s(text: str) -> float | None:
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    """Seconds that a receiver asks us to wait, against its own Date if it has one."""
+    return retry_after_s(headers.get("Retry-After"), now_ms, longest_s=RETRY_AFTER_S_MAX, sent=headers.get("Date"))

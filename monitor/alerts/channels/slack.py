@@ -9,7 +9,7 @@ import orjson
 from pydantic import AfterValidator, Field
 
 from monitor.alerts import dialects
-from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, by_status
+from monitor.alerts.channels.base import ChannelBase, Outcome, RateLimit, RetryAt, by_status
 from monitor.alerts.channels.http import Answer, Http, NoAnswer
 from monitor.alerts.channels.target import checked_target, shown
 from monitor.alerts.message import Notice
@@ -35,7 +35,10 @@ class SlackSettings(ChannelBase):
 
 
 class SlackChannel:
-    """Posts plain text. 410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back."""
+    """Posts plain text. Taken is what is answered with `ok`: a 200 of something in between proves nothing.
+
+    410 (archived), 404, 403 and 400 do not go away by themselves; 429 says when to come back.
+    """
 
     refresh_s: float | None = None
 
@@ -54,7 +57,9 @@ class SlackChannel:
             "unfurl_media": False,
         }
         url = self._settings.webhook_url.reveal()
-        answer = await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice.id})
+        answer = await self._http.post(url, orjson.dumps(payload), {"Idempotency-Key": notice.id}, need_body=True)
+        if isinstance(answer, Answer) and answer.accepted and answer.body.strip() != b"ok":
+            return RetryAt("not_slack")
         return by_status(answer, _code(answer))
 
 
