@@ -120,6 +120,8 @@ class HistoryRing:
 
     def _hand_over(self) -> None:
         """The minute that ended, and the hour so far, to the thread."""
+        if not self._places:  # nobody has answered yet
+            return
         if len(self._waiting) >= WAITING_MAX:
             self._failed("the disk does not keep up")
             return

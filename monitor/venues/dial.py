@@ -36,7 +36,7 @@ class StreamLimits(Struct, frozen=True, kw_only=True):
     open_timeout_s: float = 10.0
     close_timeout_s: float = 2.0
     ping_interval_s: float = 5.0
-    ping_timeout_s: float = 10.0
+    ping_timeout_s: float = 8.0
     frame_bytes_max: int = 4 << 20
     backoff_min_s: float = 0.5
     backoff_max_s: float = 30.0

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -20,13 +21,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))  # the r
 from aiohttp import web
 from conftest_e2e import Receiver
 from faults_canary import Canaries, canaries
-from faults_scene import FAST, Scene, staged
+from faults_scene import Scene, staged
 from faults_table import Table
 from faults_witness import watched
+from warping import warped as pytest_asyncio_loop_factories
 
-__all__ = ["canaries", "watched"]
+__all__ = ["canaries", "pytest_asyncio_loop_factories", "watched"]
 
 Stage = Callable[..., AbstractAsyncContextManager[Scene]]
+
+
+@pytest.fixture(autouse=True)
+def same_jitter() -> None:
+    """Every run sees the same: FAULT_SEED=1, 2, … for others."""
+    random.seed(os.environ.get("FAULT_SEED", "0"))
 
 
 @pytest.fixture
@@ -48,10 +56,8 @@ def stage(
     canaries: Canaries,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Any]:
     """`async with stage(settings=…) as scene`: see faults_scene.staged."""
-    monkeypatch.setattr("monitor.app.TICK_S", FAST)  # the second in which silence is noticed is an exchange second too
     return partial(staged, receiver, canaries, tmp_path / "state.db", record_property)
 
 

@@ -1,7 +1,7 @@
 """One fault on stage: the simulated exchange, the chaos proxies before it, the real monitor, and a receiver of its alerts.
 
-Time is compressed: a simulated second lasts `FAST` real ones, the monitor reads the exchange's clock, and its own periods
-(silence, back-off, polls) are multiplied by `FAST`. So all figures here are the product's own defaults, in exchange seconds.
+Everything lives in one loop whose time jumps (tests/support/warping.py), at the product's own defaults: a minute is a minute
+for all of them and costs nothing, and a busy machine makes nobody late.
 """
 
 from __future__ import annotations
@@ -18,37 +18,17 @@ from faults_canary import Canaries, token_of
 from faults_proxy import ChaosProxy
 from faults_witness import saw
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel
 
 from monitor.app import Monitor
 from monitor.config import Config
 from monitor.model.figures import PoolFigures, PoolKey
 from monitor.model.streams import StreamStatus
 from monitor.sim.exchange import SimExchange
-from monitor.venues.binance.settings import BinanceSettings
-from monitor.venues.htx.settings import HtxSettings
 
-FAST = 0.2
 BINANCE, HTX = "binance_usdm", "htx_coin_futures"
-SETTINGS: dict[str, type[BaseModel]] = {BINANCE: BinanceSettings, HTX: HtxSettings}
 USD = PoolKey(BINANCE, "main", "USD")
 BTC = PoolKey(HTX, "main", "BTC")
 START_MS = int(datetime(2026, 3, 4, 2, tzinfo=UTC).timestamp() * 1000)  # hours from any settlement, funding or delivery
-SLACK_REAL_S = 3.0  # that a busy machine may add to any deadline
-SLACK_S = SLACK_REAL_S / FAST
-
-_BY_THE_VENUES_CLOCK = {"auth_retry_s", "ban_default_s", "limit_default_s", "firewall_s", "future_s"}
-_AS_IS = {"hostile_window_s", "hostile_pause_s", "limit_interval_s", "limit_pause_max_s", "requests_per_s"}
-_AT_LEAST_S = {"open_timeout_s": 2.0, "connect_timeout_s": 1.5, "total_timeout_s": 2.0}
-
-
-def hurried(venue: str, fast: float = FAST) -> dict[str, float]:
-    """Every period of an adapter, as long as its default in exchange seconds."""
-    periods = {}
-    for name, field in SETTINGS[venue].model_fields.items():
-        if name.endswith("_s") and name not in _BY_THE_VENUES_CLOCK | _AS_IS:
-            periods[name] = max(field.default * fast, _AT_LEAST_S.get(name, 0.0))
-    return periods
 
 
 class Wall:
@@ -73,7 +53,6 @@ class Scene:
         wall: Wall,
         rest: ChaosProxy,
         streams: ChaosProxy,
-        fast: float,
     ) -> None:
         self.exchange = exchange
         self.receiver = receiver
@@ -81,7 +60,6 @@ class Scene:
         self.wall = wall
         self.rest = rest
         self.streams = streams
-        self.fast = fast
         self.logs: Sequence[Mapping[str, Any]] = canaries.events
         self.monitor: Monitor
         self._record: Callable[[str, object], None] = lambda _name, _value: None
@@ -151,20 +129,18 @@ class Scene:
     # ------------------------------------------------------------------ time
 
     def now_s(self) -> float:
-        """Exchange seconds on the event loop's clock, which no fault moves."""
-        return asyncio.get_running_loop().time() / self.fast
+        """On the event loop's clock, which no fault moves."""
+        return asyncio.get_running_loop().time()
 
     async def until(self, condition: Callable[[], object], what: str, within_s: float = 60.0) -> float:
-        """Waits for a condition, at most so many exchange seconds and the slack; returns how long it took."""
+        """Waits for a condition, at most so many seconds; returns how long it took."""
         began = self.now_s()
-        await until(lambda: bool(condition()), what, within_s * self.fast + SLACK_REAL_S)
+        await until(lambda: bool(condition()), what, within_s)
         return self.now_s() - began
 
     async def seconds(self, seconds: float) -> None:
         """Lets the world go on: for what must not happen."""
-        end = self.now_s() + seconds
-        while self.now_s() < end:  # noqa: ASYNC110  a time, not a condition
-            await asyncio.sleep(min(0.05, seconds * self.fast))
+        await asyncio.sleep(seconds)
 
     def fault_ends(self) -> None:
         """From here on the recovery is measured."""
@@ -214,7 +190,6 @@ async def staged(
     record: Callable[[str, object], None],
     *,
     venue: str = BINANCE,
-    fast: float = FAST,
     settings: Mapping[str, Any] | None = None,
     rules: Mapping[str, Any] | None = None,
     before: Callable[[Scene], None] = lambda _scene: None,
@@ -225,14 +200,14 @@ async def staged(
 ) -> AsyncIterator[Scene]:
     """The scene with the monitor running and, unless `ready` is false, all its figures known.
 
-    settings: of the venue's adapter, real seconds. before: called when everything stands but the monitor.
+    settings: of the venue's adapter. before: called when everything stands but the monitor.
     """
     noise = 1.0 if venue == HTX else 0.0  # HTX pushes only what moves
-    async with SimExchange(scenario, 7, tick_seconds=fast, noise=noise, start_ms=START_MS) as exchange:
+    async with SimExchange(scenario, 7, noise=noise, start_ms=START_MS, clock_s=asyncio.get_running_loop().time) as exchange:
         first = exchange.first_line()["venues"][venue]
         host, port = first["rest"].removeprefix("http://").split(":")
         async with ChaosProxy(host, int(port)) as rest, ChaosProxy(host, int(port)) as streams:
-            scene = Scene(exchange, receiver, canaries, Wall(exchange), rest, streams, fast)
+            scene = Scene(exchange, receiver, canaries, Wall(exchange), rest, streams)
             scene._record = record
             before(scene)
             if rest.tls is not None:
@@ -243,7 +218,7 @@ async def staged(
                 "spot": rest_url.format(port=rest.port),
                 "streams": streams_url.format(port=streams.port),
             }
-            over: dict[str, Any] = {"venues": {venue: {**at, **hurried(venue, fast), **(settings or {})}}, "rules": rules or {}}
+            over: dict[str, Any] = {"venues": {venue: {**at, **(settings or {})}}, "rules": rules or {}}
             if venue == HTX:
                 keys = {"api_key": {"env": "HTX_KEY"}, "api_secret": {"env": "HTX_SECRET"}}
                 over["accounts"] = [{"name": "main", "venue": HTX, **keys}]
@@ -258,7 +233,7 @@ async def staged(
 
 @asynccontextmanager
 async def _running(config: Config, scene: Scene) -> AsyncIterator[None]:
-    monitor = scene.monitor = Monitor(config, clock=scene.wall)  # type: ignore[arg-type]  it tells the time as a clock does
+    monitor = scene.monitor = Monitor(config, clock=scene.wall, clock_s=scene.now_s)  # type: ignore[arg-type]  it tells the time as a clock does
     task = asyncio.create_task(monitor.run())
     started = asyncio.create_task(monitor.started.wait())
     await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults_scene import FAST, Scene
+from faults_scene import Scene
 
 MARKS = "!markPrice@arr@1s"
 BRACKETS = "/fapi/v1/leverageBracket"
@@ -111,7 +111,7 @@ async def test_row_21_mark_price_zero_on_the_stream(stage: Any) -> None:
 
 
 async def test_row_24_changed_brackets_are_read_and_told(stage: Any) -> None:
-    async with stage(settings={"reload_debounce_s": FAST}) as scene:
+    async with stage(settings={"reload_debounce_s": 1}) as scene:
         rows = [(10_000, "0.02", 20), (100_000_000, "0.25", 4)]
         scene.exchange.brackets("BTCUSDT", rows)
         scene.fault_ends()
@@ -125,7 +125,7 @@ async def test_row_24_changed_brackets_are_read_and_told(stage: Any) -> None:
 
 
 async def test_row_24_changed_without_notice_a_mismatch_shows_it_and_the_reload_finds_it(stage: Any) -> None:
-    async with stage(settings={"reload_s": 90 * FAST}) as scene:
+    async with stage(settings={"reload_s": 90}) as scene:
         scene.exchange.fault("silence_stream", stream="!contractInfo")
         asked = scene.rest.asked(BRACKETS)
         scene.exchange.brackets("BTCUSDT", [(10_000, "0.02", 20), (100_000_000, "0.25", 4)])
@@ -272,7 +272,7 @@ async def test_row_36_a_storm_of_events_ends_in_the_newest_state(stage: Any) -> 
 async def test_row_36_a_slow_path_delays_but_loses_nothing(stage: Any) -> None:
     """Each chunk comes 2 s late: late is not silent, and what piled up is folded in its order."""
     async with stage(settings={"reconcile_s": 600}) as scene:
-        scene.streams.delay_s = 2 * FAST
+        scene.streams.delay_s = 2
         for _ in range(10):
             scene.exchange.transfer("USDT", "-10")
             await scene.seconds(1)

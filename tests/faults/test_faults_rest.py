@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults_scene import FAST, Scene
+from faults_scene import Scene
 
 ACCOUNT = "/fapi/v3/account"
 FOR_EVER = 1_000_000
-# A pause is ordered by the wall clock and slept by the loop's: here both run at one pace, and polls are quick instead.
-PACE = 1.0
-BUSY = {"reconcile_s": 0.5, "snapshot_pause_s": 0.1, "takeover_s": 0.3, "clock_sync_s": 0.5}
-EARLY = {"stale": {"warning": 1.0, "reconcile_due_s": 2.0}}  # the picture of the account may be 3 s old before it is told
 
 
 async def no_request_until(scene: Scene, seconds: float) -> float:
@@ -31,14 +27,13 @@ async def no_request_until(scene: Scene, seconds: float) -> float:
 @pytest.mark.parametrize("named", [True, False])
 async def test_row_13_http_429_is_obeyed_to_the_second(stage: Any, named: bool) -> None:
     """With Retry-After, and without one the configured pause."""
-    settings = {**BUSY, "limit_default_s": 5.0}
-    async with stage(fast=PACE, settings=settings, rules=EARLY) as scene:
-        refusal = {"status": 429, "code": -1003, "msg": "Too many requests"} | ({"retry_after_s": 5} if named else {})
+    async with stage() as scene:
+        refusal = {"status": 429, "code": -1003, "msg": "Too many requests"} | ({"retry_after_s": 150} if named else {})
         scene.exchange.fault("reject_rest", count=1, path=ACCOUNT, **refusal)
-        await scene.until(lambda: scene.logged("venue_ordered_pause", reason="rate_limit"), "refused", 5)
-        await scene.seconds(0.3)  # what was under way beside it arrives
-        paused_s = await no_request_until(scene, 5)
-        assert 4.5 <= paused_s <= 9.0, "not before, and not much later: the picture of the account is asked first"
+        await scene.until(lambda: scene.logged("venue_ordered_pause", reason="rate_limit"), "refused", 40)
+        pause_s = 150 if named else 30
+        paused_s = await no_request_until(scene, pause_s)
+        assert pause_s <= paused_s <= pause_s + 4, "not before, and not much later: the picture of the account is asked first"
         scene.fault_ends()
         assert scene.told("stale", subject="reconciliation"), "what the pause costs is told"
         await scene.recovered()
@@ -51,29 +46,28 @@ async def banned(scene: Scene, seconds: int) -> int:
     until_ms = scene.exchange.now_ms() + 1000 * seconds
     msg = f"Way too many requests; IP(127.0.0.1) banned until {until_ms}. Please use the websocket for live updates."
     scene.exchange.fault("reject_rest", count=1, path=ACCOUNT, status=418, code=-1003, msg=msg)
-    await scene.until(lambda: scene.logged("venue_ordered_pause", reason="banned"), "banned", 5)
+    await scene.until(lambda: scene.logged("venue_ordered_pause", reason="banned"), "banned", 40)
     return until_ms
 
 
 async def test_row_14_http_418_no_request_until_the_end_of_the_ban(stage: Any) -> None:
-    async with stage(fast=PACE, settings=BUSY, rules=EARLY) as scene:
-        until_ms = await banned(scene, 6)
+    async with stage() as scene:
+        until_ms = await banned(scene, 720)
         assert scene.logged("venue_ordered_pause")[0]["until_ms"] == pytest.approx(until_ms, abs=100)
-        await scene.seconds(0.3)
         frames = scene.monitor.readout.counters()["binance_usdm"].frames
         seen = frames["mark_price"]
-        await no_request_until(scene, 6)
-        assert scene.exchange.now_ms() >= until_ms - 50, "no request at all before"
+        took_s = await no_request_until(scene, 720)
+        assert scene.exchange.now_ms() >= until_ms, "no request at all before"
         scene.fault_ends()
-        assert frames["mark_price"] >= seen + 3, "streams go on"
+        assert frames["mark_price"] - seen >= took_s - 2, "streams go on"
         assert scene.told("stale", subject="reconciliation"), "told"
         assert await scene.rest_results("-1003") == 1
         await scene.recovered()
 
 
 async def test_row_14_the_alert_names_the_end_of_the_ban(stage: Any) -> None:
-    async with stage(fast=PACE, settings=BUSY, rules=EARLY) as scene:
-        await banned(scene, 5)
+    async with stage() as scene:
+        await banned(scene, 300)
         await scene.until(lambda: [m for m in scene.receiver.webhook if "ban" in m["summary"]], "an alert of the ban", 5)
 
 
@@ -95,7 +89,7 @@ async def test_row_15_clock_skew_is_compared_again_and_the_call_repeated(stage: 
 
 async def test_row_15_the_offset_is_followed_without_an_error(stage: Any) -> None:
     """Compared every 10 min: a drift inside the window never becomes a refusal."""
-    async with stage(settings={"clock_sync_s": 5 * FAST}) as scene:
+    async with stage(settings={"clock_sync_s": 5}) as scene:
         scene.wall.wrong_by_ms = -3_000
         await scene.until(lambda: scene.logged("clock_skew"), "noticed by the comparison", 30)
         scene.wall.wrong_by_ms = -6_000

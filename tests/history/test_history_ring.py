@@ -83,6 +83,15 @@ def steady(second: int) -> dict[PoolKey, tuple[float, float]]:
     return {MAIN: (10_000.0 + second % 1000, 4_000.0), OTHER: (0.5, 0.25)}
 
 
+async def test_a_minute_without_any_pool_is_no_failure_of_the_disk() -> None:
+    """No venue has answered yet: there is nothing to write, and nothing is wrong."""
+    async with Watch(None) as watch:
+        await watch.see(150, lambda _: {})
+        assert watch.ring.problem == ""
+        await watch.see(90, steady)
+        assert (await watch.read()).equity[-1] == pytest.approx(10_000.0 + (watch.now_s - 1) % 1000, rel=2e-5)
+
+
 async def test_each_second_of_an_hour_and_its_health() -> None:
     async with Watch(None) as watch:
         await watch.see(150, steady)

@@ -45,7 +45,11 @@ class BinanceSettings(BaseModel, frozen=True, extra="forbid"):
     open_timeout_s: float = Field(10, gt=0, description="seconds to open a connection, TLS and handshake included")
     close_timeout_s: float = Field(2, gt=0, description="seconds to wait for the closing handshake")
     ping_interval_s: float = Field(5, gt=0, description="seconds between our own WebSocket pings")
-    ping_timeout_s: float = Field(10, gt=0, description="seconds without a pong after which the peer is gone")
+    ping_timeout_s: float = Field(
+        8,
+        gt=0,
+        description="seconds without a pong after which the peer is gone; with the interval and the close at most 15",
+    )
     frame_bytes_max: int = Field(4 << 20, gt=0, description="bytes of the largest frame accepted")
     backoff_min_s: float = Field(0.5, gt=0, description="seconds of the first pause after a failed connection; full jitter")
     backoff_max_s: float = Field(30, gt=0, description="seconds of the longest pause; tries never end")
