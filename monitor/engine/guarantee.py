@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monitor.engine import guarantee_workings, moves
+from monitor.engine import guarantee_changes, guarantee_workings, moves
 from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
@@ -106,9 +106,11 @@ class GuaranteeScheme(Scheme):
             self.book.required.add(row, FACTOR, self.book.pools.requirement[row] - required[row])
         said = self._dress(self.judge.ratios())
         used = self.book.pools.used
-        for coin in sorted(changed):
-            rows = [row for row, key in enumerate(self.book.pool_keys) if key.pool == coin and used[row] > 0]
-            said += self._table_changed(rows, coin, f"the venue changed the margin tables of {coin}", before)
+        coins = {change.coin for change in changed}
+        for row, key in enumerate(self.book.pool_keys):
+            if key.pool in coins and used[row] > 0:
+                what = guarantee_changes.of_pool(changed, key.pool, float(self.book.pools.leverage[row]))
+                said += self._table_changed([row], key.pool, f"the venue changed the margin tables of {key.pool}: {what}", before)
         return said
 
     def _settlement(self, event: Settlement) -> list[Transition]:

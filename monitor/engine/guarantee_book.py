@@ -8,16 +8,18 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from monitor.engine import guarantee_changes as changes
 from monitor.engine import moves
 from monitor.engine.columns import BoolColumn, FloatColumn
+from monitor.engine.guarantee_changes import TableChange
 from monitor.engine.guarantee_columns import CoinLegs, CoinPools, Contracts
-from monitor.engine.guarantee_pushes import OWN_MARGIN_MS, PLACES, At, Pushes, tells
+from monitor.engine.guarantee_pushes import EXACT, OWN_MARGIN_MS, PLACES, At, Pushes, tells
 from monitor.engine.ledger import CoinLedger, Leg, RowKey, Told
 from monitor.engine.market import FLAT, NEVER, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, relative_difference, sums
 from monitor.margin import guarantee
-from monitor.margin.guarantee_tables import FactorTables, LadderTables, lint_factors
+from monitor.margin.guarantee_tables import TIERED_MARGIN_LEVERAGE_MIN, FactorTables, LadderTables, lint_factors
 from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, GuaranteeTables, Position
 
 
@@ -52,25 +54,26 @@ class GuaranteeBook(PoolBook):
 
     # -------------------------------------------------------------- folding
 
-    def set_tables(self, event: GuaranteeTables) -> set[str]:
-        """Returns the coins whose tables or terms changed; the first time that one is told is no change."""
-        changed = set()
+    def set_tables(self, event: GuaranteeTables) -> list[TableChange]:
+        """Returns what changed; the first time that a table is told is no change."""
+        changed: list[TableChange] = []
         for table in event.factors:
             known = len(self.factors.tables)
             row, key = self.factors.row(table), (table.coin, table.leverage)
             if row == known and (faults := lint_factors(table)):
                 self._faults[row] = faults
-            if self._factor_rows.get(key, row) != row:
-                changed.add(table.coin)
+            if (old := self._factor_rows.get(key, row)) != row:
+                changed.append(changes.of_factors(self.factors.tables[old], table))
             self._factor_rows[key] = row
         for ladder in event.ladders:
             row, key = self.ladders.row(ladder), (ladder.coin, ladder.leverage)
-            if self._ladder_rows.get(key, row) != row:
-                changed.add(ladder.coin)
+            if (old := self._ladder_rows.get(key, row)) != row:
+                changed.append(changes.of_ladders(self.ladders.tables[old], ladder))
             self._ladder_rows[key] = row
         for terms in event.terms:
-            if self._profit_ratios.get(terms.coin, terms.transfer_profit_ratio) != terms.transfer_profit_ratio:
-                changed.add(terms.coin)
+            was = self._profit_ratios.get(terms.coin, terms.transfer_profit_ratio)
+            if was != terms.transfer_profit_ratio:
+                changed.append(changes.of_terms(terms.coin, was, terms.transfer_profit_ratio))
             self._profit_ratios[terms.coin] = terms.transfer_profit_ratio
         for row, pool in enumerate(self.pool_keys):
             self._place_tables(row, pool.pool)
@@ -185,8 +188,18 @@ class GuaranteeBook(PoolBook):
         p.told_factor[row] = np.nan if balance.adjust_factor is None else balance.adjust_factor
         p.told_net[row] = own.net
         self._weigh_factor(row)
+        self._weigh_ladder(row, balance)
         if not self.pushes.open(row):
-            self.compare_tables(row, off=bool(p.factor_off[row]))
+            self.compare_tables(row, off=bool(p.factor_off[row] or p.ladder_off[row]))
+
+    def _weigh_ladder(self, row: int, balance: CoinBalance) -> None:
+        """Whether the venue's available margin follows from its own equity by the ladder that we have; no price is in that."""
+        p, equity, margin, told = self.pools, balance.venue_equity, balance.venue_position_margin, balance.venue_available
+        if equity is None or margin is None or told is None or self.without_ladder()[row]:
+            p.ladder_off[row] = False
+            return
+        cap = float(self.ladders.cap(p.ladder_table[row : row + 1], np.array([equity]))[0])
+        p.ladder_off[row] = abs(cap - margin - balance.margin_frozen - told) > EXACT * max(abs(cap), abs(equity)) + PLACES
 
     def _weigh_factor(self, row: int) -> None:
         """Whether table and account name different factors of one net position; unknown while the legs are."""
@@ -362,9 +375,16 @@ class GuaranteeBook(PoolBook):
         p.requirement[:] = guarantee.requirement(p.used, p.factor)
 
     def available(self) -> FloatColumn:
-        """For new orders; below 0 by as much as is missing."""
+        """For new orders; below 0 by as much as is missing. NaN where the ladder that limits it is not known, or is old."""
         p = self.pools
-        return guarantee.available(self.ladders.cap(p.ladder_table, p.equity), p.position_margin, p.frozen)
+        free = guarantee.available(self.ladders.cap(p.ladder_table, p.equity), p.position_margin, p.frozen)
+        return np.where(self.without_ladder() | p.ladder_off, np.nan, free)
+
+    def without_ladder(self) -> BoolColumn:
+        """Pools that are under tiered margin of which the tiers are not known."""
+        p = self.pools
+        without: BoolColumn = (p.leverage >= TIERED_MARGIN_LEVERAGE_MIN) & (p.ladder_table == LadderTables.NO_CAP)
+        return without
 
     def withdrawable(self) -> FloatColumn:
         """What may leave the coin's account."""

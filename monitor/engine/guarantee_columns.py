@@ -60,6 +60,7 @@ class CoinPools(Pools):
         "factor_off": (np.bool_, False),  # that is not what the table says of this net position
         "factor_table": (np.intp, FactorTables.UNKNOWN),
         "ladder_table": (np.intp, 0),
+        "ladder_off": (np.bool_, False),  # the venue's own available margin does not follow from the ladder that we have
         "profit_ratio": (np.float64, 0.0),  # not told: nothing of it may leave
         "pnl": (np.float64, 0.0),
         "net_notional": (np.float64, 0.0),
@@ -89,6 +90,7 @@ class CoinPools(Pools):
     factor_off: BoolColumn
     factor_table: IndexColumn
     ladder_table: IndexColumn
+    ladder_off: BoolColumn
     profit_ratio: FloatColumn
     pnl: FloatColumn
     net_notional: FloatColumn

@@ -11,6 +11,8 @@ from monitor.margin.guarantee_tables import FactorTables
 from monitor.model.alerts import Cause, Lever
 from monitor.model.figures import AssetFigures, GuaranteeFigures, PoolFigures, PositionFigures
 
+MARK_MS_MAX = 60_000  # an older mark price is not shown as one of now
+
 
 class GuaranteeExplainer:
     """Reads the book; changes nothing but the baselines of `causes`."""
@@ -27,7 +29,7 @@ class GuaranteeExplainer:
         ratio = _known(joint.margin_ratio(equity, required)[0])
         guarantee_ratio = _known(guarantee.guarantee_asset_ratio(equity, used, factor)[0])
         positions = self._positions(pool, now_ms)
-        unknown = self._unknown(pool, positions)
+        unknown = self._unknown(pool, positions) + self._old_marks(pool, now_ms)
         if why_untrusted:
             unknown.append(f"not trusted: {why_untrusted}")
         return PoolFigures(
@@ -49,7 +51,7 @@ class GuaranteeExplainer:
             venue_equity=_known(p.venue_equity[pool]),
             venue_requirement=_known(p.venue_requirement[pool]),
             venue_withdrawable=_known(p.venue_withdrawable[pool]),
-            guarantee=self._guarantee(pool),
+            guarantee=self._guarantee(pool, now_ms),
             assets=(self._asset(pool),),
             positions=positions,
             unknown=tuple(unknown),
@@ -58,7 +60,7 @@ class GuaranteeExplainer:
     def unit(self, pool: int) -> str:
         return self._book.pool_keys[pool].pool
 
-    def _guarantee(self, pool: int) -> GuaranteeFigures:
+    def _guarantee(self, pool: int, now_ms: int) -> GuaranteeFigures:
         book, p = self._book, self._book.pools
         return GuaranteeFigures(
             unrealized_pnl=_known(p.pnl[pool]),
@@ -69,7 +71,7 @@ class GuaranteeExplainer:
             net_position=_known(p.net[pool]),
             adjustment_factor=_known(p.factor[pool]),
             price_factor_to_liquidation=_known(book.liquidation_factor()[pool]),
-            guarantee_asset_ratio_at_mark=self._ratio_at_mark(pool),
+            guarantee_asset_ratio_at_mark=None if self._old_marks(pool, now_ms) else self._ratio_at_mark(pool),
             venue=self._venue(pool),
         )
 
@@ -102,6 +104,17 @@ class GuaranteeExplainer:
         at = book.at(pool, mark)
         equity, used = np.array([p.static[pool] + at.pnl + p.lead[pool]]), np.array([at.margin + p.frozen[pool]])
         return _known(guarantee.guarantee_asset_ratio(equity, used, p.factor[pool : pool + 1])[0])
+
+    def _old_marks(self, pool: int, now_ms: int) -> list[str]:
+        """Mark prices that are known and say nothing of now."""
+        book, market = self._book, self._book.market
+        symbols = [int(book.legs.symbol[row]) for row in self._legs(pool)]
+        ages_ms = {symbol: now_ms + market.clock_offset_ms - int(market.symbols.mark_ms[symbol]) for symbol in symbols}
+        return [
+            f"guarantee_asset_ratio_at_mark: the mark price of {market.symbol_names[symbol]} is {age_ms / 1000:.0f} s old"
+            for symbol, age_ms in ages_ms.items()
+            if age_ms >= MARK_MS_MAX and not np.isnan(market.symbols.mark[symbol])
+        ]
 
     def _asset(self, pool: int) -> AssetFigures:
         """The coin itself: the only collateral."""
@@ -175,6 +188,10 @@ class GuaranteeExplainer:
             reasons.append(
                 "liquidation_price, price_factor_to_liquidation: none, no common move of the prices liquidates the pool"
             )
+        if book.without_ladder()[pool]:
+            reasons.append(f"available: no margin ladder of {self.unit(pool)} at {p.leverage[pool]:g}x, which limits it")
+        elif p.ladder_off[pool]:
+            reasons.append("available: the venue's own does not follow from the margin ladder that it published")
         return list(dict.fromkeys(reasons))
 
     # -------------------------------------------------------------- why, and what to do

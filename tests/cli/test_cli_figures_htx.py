@@ -84,6 +84,9 @@ def test_whole_accounts_with_their_tables_agree_with_exact_arithmetic(seed: int,
             ("available", exact.available),
             ("transferable", exact.transferable),
         ):
+            if name == "available" and account.leverage >= 20 and not account.ladder:
+                assert pool[name] is None, "limited by a ladder that is not known"
+                continue
             assert pool[name] == pytest.approx(float(wanted), abs=1e-12 * max(1.0, size)), name
         x = liquidation_factor(account)
         if x is not None and account.legs:

@@ -145,7 +145,7 @@ class CoinWorld:
                 venue=VENUE,
                 account="main",
                 as_of_ms=self.now_ms,
-                balance=self.balance(static, **told),
+                balance=self.balance(static, told.pop("leverage", 10.0), **told),
                 positions=positions,
                 implied_prices={},
             )

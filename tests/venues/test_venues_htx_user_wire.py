@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from venues_htx_exchange import CODE, NEXT_CODE, account_row, contract, leg, packed, push
+from venues_htx_exchange import CODE, NEXT_CODE, account_row, contract, leg, ok, packed, picture, push
 
 from monitor.model.streams import Counters
+from monitor.venues.htx.snapshot import coin_snapshots
 from monitor.venues.htx.user_wire import UserFrame, UserWire
 
 TS = 1_604_388_667_226
@@ -30,6 +31,28 @@ def test_a_volume_of_zero_is_a_flat_leg() -> None:
     row = update.positions[0]
     assert (row.symbol, row.side, row.quantity, row.entry_price) == (CODE, "SHORT", 0, 0)
     assert str(row.quantity) == "0.0", "and not −0"
+
+
+def test_row_33_a_delivered_leg_is_flat_whatever_its_volume() -> None:
+    [(_, update)] = said(push("positions.btc", "settlement", [leg(5) | {"contract_type": "delivered"}], TS)).updates
+    assert [(row.symbol, row.side, row.quantity) for row in update.positions] == [(CODE, "LONG", 0)]
+    rows = [leg(5) | {"contract_type": "delivered"}, leg(3, code=NEXT_CODE)]
+    [picture_of] = coin_snapshots(ok([picture(legs=rows)]), account="main")
+    assert [row.symbol for row in picture_of.positions] == [NEXT_CODE]
+    assert set(picture_of.implied_prices) == {NEXT_CODE}
+
+
+def test_the_last_prices_of_pushed_legs_come_along() -> None:
+    [(_, update)] = said(push("positions.btc", "order.match", [leg(7) | {"last_price": 9876.5}, leg(3, "sell")], TS)).updates
+    assert update.implied_prices == {CODE: 10000.0}, "one contract has one last price: the last that is told"
+    [(_, update)] = said(push("positions.btc", "order.match", [leg(7) | {"last_price": None}], TS)).updates
+    assert update.implied_prices == {}
+
+
+@pytest.mark.parametrize(("data", "uid"), [({"user-id": "123"}, "123"), ({"user-id": 7}, "7"), ({}, ""), (None, ""), ("x", "")])
+def test_the_authentication_names_the_user(data: Any, uid: str) -> None:
+    frame = said({"op": "auth", "type": "api", "err-code": 0, "ts": TS, "data": data})
+    assert (frame.authenticated, frame.uid) == (True, uid)
 
 
 def test_a_push_of_several_coins_is_one_update_for_each() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -63,6 +63,11 @@ async def exchange_() -> AsyncIterator[Exchange]:
     script(exchange)
     async with serve(exchange):
         yield exchange
+
+
+def push_of(topic: str, event: str, rows: list[dict[str, Any]]) -> Callable[[], Any]:
+    """With the time of its sending."""
+    return lambda: push(topic, event, rows)
 
 
 async def user_up(run: Running, times: int = 1) -> None:
@@ -331,6 +336,50 @@ async def test_silent_positions_are_a_dead_feed_though_the_account_is_pushed() -
             await exchange.user().send(push("accounts.btc", "snapshot", [account_row()]))
             await asyncio.sleep(0.03)
         assert run.status("user").reconnects == {"silent": 1}
+
+
+FLAT = account_row() | {"margin_position": 0}
+
+
+@pytest.mark.parametrize(
+    "closes",
+    [
+        [push_of("positions.btc", "order.match", [leg(0)])],
+        [
+            push_of("positions.btc", "order.match", []),
+            push_of("accounts.btc", "order.match", [FLAT]),
+        ],
+    ],
+    ids=["volume-0", "left-out"],
+)
+async def test_row_33_closing_the_last_leg_is_no_dead_stream(closes: list[Callable[[], Any]]) -> None:
+    """Where no legs are held, no snapshots of legs come."""
+    async with exchange_() as exchange, running(exchange, silence_s=0.3, reconcile_s=600.0) as run:
+        await user_up(run)
+        for close in closes:
+            await exchange.user().send(close())
+        before = len(run.of(CoinUpdate))
+        clock = asyncio.get_running_loop().time
+        end = clock() + 1.2
+        while clock() < end and not run.status("user").reconnects:
+            await exchange.user().send(push("accounts.btc", "snapshot", [FLAT]))
+            await asyncio.sleep(0.03)
+        assert len(run.of(CoinUpdate)) > before + 5
+        assert not run.status("user").reconnects
+
+
+async def test_row_33_a_coin_that_was_emptied_is_no_dead_stream() -> None:
+    async with exchange_() as exchange, running(exchange, silence_s=0.3, reconcile_s=600.0) as run:
+        await user_up(run)
+        await exchange.user().send(push("positions.btc", "order.match", [leg(0)]))
+        await exchange.user().send(push("accounts.btc", "contract.transfer", [empty_row("BTC")]))
+        await until(lambda: len(run.of(CoinUpdate)) == 2, "both came")
+        clock = asyncio.get_running_loop().time
+        end = clock() + 1.2
+        while clock() < end and not run.status("user").reconnects:
+            await exchange.user().send({"op": "ping", "ts": "1"})
+            await asyncio.sleep(0.03)
+        assert not run.status("user").reconnects
 
 
 async def test_an_empty_account_lives_on_heartbeats() -> None:

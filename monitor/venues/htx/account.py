@@ -145,6 +145,8 @@ class AccountStream:
         if said.authenticated:
             self._auth_failures = 0
             self._key_refused = False
+            if said.uid:
+                self._shared.rest.identify(self._access, said.uid)
             for topic in _TOPICS:
                 outgoing.request(orjson.dumps({"op": "sub", "cid": topic, "topic": topic}).decode())
         elif said.auth_error:

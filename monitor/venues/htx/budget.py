@@ -12,7 +12,7 @@ _ABSOLUTE_MS_MIN = 10**11  # `ratelimit-reset` above it is a moment, below it a 
 
 
 class Budget:
-    """Our own count of calls per scope (and per account, for account calls), corrected by the venue's headers."""
+    """Our own count of calls per scope (and per user, for account calls), corrected by the venue's headers."""
 
     def __init__(self, settings: HtxSettings, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
@@ -26,6 +26,8 @@ class Budget:
         }
         self._calls: dict[tuple[Scope, str], deque[float]] = {}
         self._paused_until_ms: dict[tuple[Scope, str], int] = {}
+        self._left: dict[tuple[Scope, str], tuple[int, int]] = {}  # calls, by the venue's word, until when (our clock, ms)
+        self._users: dict[str, str] = {}  # the venue's name of the user of an account, where it is known
         self._shut_out_until_ms = {True: 0, False: 0}  # by whether it is the spot host
 
     async def admit(self, scope: Scope, who: str) -> None:
@@ -33,10 +35,11 @@ class Budget:
 
         who: the account of a private call, else "".
         """
-        calls = self._calls.setdefault((scope, who), deque())
         loop = asyncio.get_running_loop()
         while True:
-            now_ms, until_ms = self._now_ms(), self._paused_until_ms.get((scope, who), 0)
+            key = (scope, self.user(who))  # it may become known while we wait
+            calls = self._calls.setdefault(key, deque())
+            now_ms, until_ms = self._now_ms(), self._paused_until_ms.get(key, 0)
             shut_out_until_ms = self._shut_out_until_ms[scope is Scope.SPOT]
             if now_ms < max(until_ms, shut_out_until_ms):
                 reason = Fault.FIREWALL if now_ms < shut_out_until_ms else Fault.RATE_LIMIT
@@ -50,15 +53,46 @@ class Budget:
             now = loop.time()
             while calls and calls[0] <= now - self._interval_s:
                 calls.popleft()
-            if len(calls) < self._limits[scope]:
+            left, left_until_ms = self._left.get(key, (1, 0))
+            if now_ms < left_until_ms and left <= 0:
+                await asyncio.sleep((left_until_ms - now_ms) / 1000)
+            elif len(calls) < self._limits[scope]:
                 calls.append(now)
+                self._left[key] = (left - 1, left_until_ms)
                 return
-            await asyncio.sleep(calls[0] + self._interval_s - now)
+            else:
+                await asyncio.sleep(calls[0] + self._interval_s - now)
+
+    def user(self, account: str) -> str:
+        """Whose limits an account's calls count against: accounts with keys of one user share them."""
+        return self._users.get(account, account)
+
+    def identify(self, account: str, uid: str) -> None:
+        """The venue says whose the account's key is."""
+        user = f"uid {uid}"
+        if self.user(account) == user:
+            return
+        for scope in Scope:
+            was, now = (scope, self.user(account)), (scope, user)
+            self._calls[now] = deque(sorted([*self._calls.pop(was, ()), *self._calls.get(now, ())]))
+            self._paused_until_ms[now] = max(self._paused_until_ms.pop(was, 0), self._paused_until_ms.get(now, 0))
+        self._users[account] = user
 
     def observe(self, scope: Scope, who: str, headers: Mapping[str, str], offset_ms: int) -> None:
-        """`ratelimit-*` of an answer: nothing remains, so nothing is asked until the reset. offset_ms: venue − our clock."""
-        if headers.get("ratelimit-remaining") == "0":
+        """`ratelimit-*` of an answer. Whoever else calls in this user's name, no more is asked until the reset than remains.
+
+        offset_ms: venue − our clock.
+        """
+        remaining = _whole(headers.get("ratelimit-remaining"))
+        if remaining is None:
+            return
+        if remaining == 0:
             self.pause(scope, who, headers, offset_ms)
+            return
+        key, until_ms = (scope, self.user(who)), self._reset_ms(headers, offset_ms)
+        left, known_until_ms = self._left.get(key, (remaining, 0))
+        same = self._now_ms() < known_until_ms  # of this window: calls under way are in what we counted, not in the answer
+        self._left[key] = (min(left, remaining) if same else remaining, until_ms)
 
     def shut_out(self, scope: Scope, until_ms: int) -> bool:
         """The host's firewall refuses this address: no call to it before `until_ms`. True: that is news."""
@@ -74,15 +108,18 @@ class Budget:
 
     def pause(self, scope: Scope, who: str, headers: Mapping[str, str], offset_ms: int) -> int:
         """Until the reset that the headers name, else for one window. Returns its end, our clock, ms."""
+        until_ms, key = self._reset_ms(headers, offset_ms), (scope, self.user(who))
+        self._paused_until_ms[key] = max(until_ms, self._paused_until_ms.get(key, 0))
+        return until_ms
+
+    def _reset_ms(self, headers: Mapping[str, str], offset_ms: int) -> int:
         now_ms = self._now_ms()
         reset = _whole(headers.get("ratelimit-reset"))
         if reset is None:
             wait_ms = _whole(headers.get("ratelimit-interval")) or round(1000 * self._interval_s)
         else:
             wait_ms = reset - offset_ms - now_ms if reset >= _ABSOLUTE_MS_MIN else reset
-        until_ms = now_ms + min(max(wait_ms, 0), round(1000 * self._pause_max_s))
-        self._paused_until_ms[scope, who] = max(until_ms, self._paused_until_ms.get((scope, who), 0))
-        return until_ms
+        return now_ms + min(max(wait_ms, 0), round(1000 * self._pause_max_s))
 
 
 def _whole(header: str | None) -> int | None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from monitor.model.events import CoinSnapshot, CoinUpdate
 from monitor.model.streams import count
@@ -38,7 +38,17 @@ class _Coin(Struct):
     live: bool = False  # a snapshot was taken since the stream opened
     tentative: bool = False  # taken in without knowing whether anything is held
     holds: bool = True  # anything at all
-    has_legs: bool = False
+    legs: set[tuple[str, str]] = field(default_factory=set)  # contract and side
+
+    def take(self, update: CoinUpdate) -> None:
+        """What a push says of what is held: without legs, or without anything, the venue may push nothing more."""
+        for leg in update.positions:
+            (self.legs.add if leg.quantity else self.legs.discard)((leg.symbol, leg.side))
+        for balance in update.balances:
+            if balance.venue_position_margin == 0:
+                self.legs.clear()  # however much is locked, the larger side bears margin
+            self.holds = not is_empty(balance)
+        self.holds = self.holds or bool(self.legs)
 
 
 class AccountCoins:
@@ -76,7 +86,7 @@ class AccountCoins:
         return any(coin.holds for coin in self._coins.values())
 
     def has_legs(self) -> bool:
-        return any(coin.has_legs for coin in self._coins.values())
+        return any(coin.legs for coin in self._coins.values())
 
     def complete(self) -> bool:
         """Every coin had its snapshot in this connection's life, or settles and cannot have one."""
@@ -118,8 +128,7 @@ class AccountCoins:
             if self._settings.coins or _says_nothing(update):
                 return
             state = self._add(coin)
-        state.holds = state.holds or not _says_nothing(update)
-        state.has_legs = state.has_legs or any(leg.quantity for leg in update.positions)
+        state.take(update)
         if not self._contracts.knows(leg.symbol for leg in update.positions):
             self._contracts.request()
         if state.live:
@@ -242,7 +251,7 @@ class AccountCoins:
             if not self._contracts.knows(leg.symbol for leg in snapshot.positions):
                 self._contracts.request()
             self._shared.emit(snapshot)
-            state.holds, state.has_legs = not empty, bool(snapshot.positions)
+            state.holds, state.legs = not empty, {(leg.symbol, leg.side) for leg in snapshot.positions}
             if was_open and gap == self._gap and not state.live:
                 state.live = True
                 while state.held:

@@ -36,6 +36,7 @@ async def check_key(rest: RestClient, access: AccountAccess) -> list[KeyFinding]
     """What is wrong with an account's key. Rights that cannot be learned are a warning: unknown is not safe."""
     try:
         uid = read(await rest.call(USER_UID, access=access), _Uid, "user/uid").data
+        rest.identify(access, str(uid))
         parameters = [("uid", str(uid)), ("accessKey", access.api_key.reveal())]
         answer = await rest.call(USER_API_KEY, parameters, access=access)
         return list(findings(answer, access.alias, access.api_key.reveal()))

@@ -103,7 +103,7 @@ class RestClient(Rest):
         parameters: of the query (GET) or of the JSON body (POST).
         """
         check_allowed(endpoint)
-        who = _user(endpoint, access)
+        who = access.alias if access is not None and endpoint.scope is Scope.PRIVATE else ""  # "": this address's limit
 
         async def once() -> bytes:
             await self._budget.admit(endpoint.scope, who)
@@ -121,6 +121,10 @@ class RestClient(Rest):
             if exc.reason is not Fault.CLOCK:
                 raise
             raise self._rejected(exc.detail, exc.code) from None  # the venue's word for more than a wrong time
+
+    def identify(self, access: AccountAccess, uid: str) -> None:
+        """The venue says whose the account's key is: keys of one user share their limits."""
+        self._budget.identify(access.alias, uid)
 
     async def _admit_clock(self) -> None:
         await self._budget.admit(TIMESTAMP.scope, "")
@@ -206,8 +210,3 @@ class RestClient(Rest):
     def _rejected(self, text: str, code: int | None) -> VenueError:
         retry_at_ms = self._now_ms() + round(1000 * self._settings.auth_retry_s)
         return VenueError(Fault.AUTH, text, retryable=False, code=code, retry_at_ms=retry_at_ms)
-
-
-def _user(endpoint: Endpoint, access: AccountAccess | None) -> str:
-    """Whose limit the call counts against; "": this address's."""
-    return access.alias if access is not None and endpoint.scope is Scope.PRIVATE else ""

@@ -7,6 +7,7 @@ from monitor.venues.htx.numbers import ABSENT, Amount, Leverage, Name, NotNegati
 
 VENUE = "htx_coin_futures"
 
+DELIVERED = "delivered"  # the contract_type of a leg that is no more
 _SIGNS = {"buy": ("LONG", 1.0), "sell": ("SHORT", -1.0)}
 
 
@@ -32,6 +33,7 @@ class PositionRow(Struct):
     contract_code: Name
     direction: str
     volume: NotNegative
+    contract_type: str = ""
     cost_open: NotNegative = 0.0
     cost_hold: NotNegative = 0.0
     last_price: Raw = ABSENT
@@ -56,12 +58,15 @@ def coin_balance(row: AccountRow, version_ms: int) -> CoinBalance:
 
 
 def position(row: PositionRow, version_ms: int) -> Position:
-    """A volume of 0 is a flat leg. Raises ValueError where a leg has no side or no price to count from."""
+    """A volume of 0 is a flat leg, and so is one that was delivered.
+
+    Raises ValueError where a leg has no side or no price to count from.
+    """
     if row.direction not in _SIGNS:
         raise ValueError("direction is neither buy nor sell")
     side, sign = _SIGNS[row.direction]
     code, coin = row.contract_code.upper(), row.symbol.upper()
-    if row.volume == 0:
+    if row.volume == 0 or row.contract_type == DELIVERED:
         return Position(code, side, 0.0, 0.0, version_ms, margin_asset=coin)
     if row.cost_hold <= 0:
         raise ValueError("cost_hold is no price")

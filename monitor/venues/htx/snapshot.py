@@ -8,7 +8,7 @@ from msgspec import Raw, Struct, field
 from monitor.model.events import CoinSnapshot
 from monitor.venues.base import Fault, VenueError
 from monitor.venues.htx.numbers import ABSENT, Answer, Name, TimeMs, amount_or_none, price_or_none, read
-from monitor.venues.htx.rows import VENUE, AccountRow, PositionRow, coin_balance, position
+from monitor.venues.htx.rows import DELIVERED, VENUE, AccountRow, PositionRow, coin_balance, position
 
 
 class _Picture(AccountRow):
@@ -46,12 +46,12 @@ def coin_snapshots(answer: Answer, *, account: str, as_of_ms: int | None = None)
 
 
 def _snapshot(row: _Picture, account: str, at_ms: int) -> CoinSnapshot:
-    legs = row.positions or []
+    legs = [leg for leg in row.positions or [] if leg.volume and leg.contract_type != DELIVERED]
     try:
-        positions = tuple(position(leg, at_ms) for leg in legs if leg.volume)
+        positions = tuple(position(leg, at_ms) for leg in legs)
     except ValueError as exc:
         raise VenueError(Fault.BAD_ANSWER, f"contract_account_position_info: {row.symbol}: {exc}", retryable=True) from None
-    prices = {leg.contract_code.upper(): price_or_none(leg.last_price) for leg in legs if leg.volume}
+    prices = {leg.contract_code.upper(): price_or_none(leg.last_price) for leg in legs}
     return CoinSnapshot(
         venue=VENUE,
         account=account,

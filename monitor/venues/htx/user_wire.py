@@ -3,8 +3,10 @@
 A row that cannot be read is refused and counted, and its coin then needs a snapshot: a lost row is a wrong figure.
 """
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from monitor.model.events import CoinBalance, CoinUpdate, Position, VenueCall
 from monitor.model.instruments import Instrument
@@ -24,6 +26,7 @@ class UserFrame(Struct):
 
     pong: str | None = None
     authenticated: bool = False
+    uid: str = ""  # whose the key is, with the authentication
     auth_error: str = ""  # "2003: …"
     acknowledged: str = ""  # a topic, lower case
     refused: str = ""  # a topic and why
@@ -58,6 +61,19 @@ class _Envelope(Struct, rename={"code_hyphen": "err-code", "text_hyphen": "err-m
         return masked(f"{self.error() or 'no code'}: {self.text_hyphen or self.text or 'no text'}")
 
 
+class _User(Struct, rename={"uid": "user-id"}):
+    uid: Annotated[int, Meta(ge=0, lt=10**18)]
+
+
+def _uid(data: Raw) -> str:
+    """ "" if it is not told."""
+    try:
+        return str(_decode_user(data).uid)
+    except UNREADABLE:
+        return ""
+
+
+_decode_user = msgspec.json.Decoder(_User, strict=False).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_rows = msgspec.json.Decoder(list[Raw]).decode
 _decode_account = msgspec.json.Decoder(AccountRow, strict=False).decode
@@ -88,7 +104,8 @@ class UserWire:
         if said.op == "notify":
             return self._push(said)
         if said.op == "auth":
-            return UserFrame(authenticated=True) if said.error() == "0" else UserFrame(auth_error=said.error_text())
+            good = said.error() == "0"
+            return UserFrame(authenticated=True, uid=_uid(said.data)) if good else UserFrame(auth_error=said.error_text())
         if said.op == "sub":
             if said.error() in ("", "0", _REPEATED_SUBSCRIPTION):
                 return UserFrame(acknowledged=said.topic.lower())
