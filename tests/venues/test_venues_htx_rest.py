@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -183,54 +183,16 @@ async def test_nothing_is_asked_when_nothing_remains() -> None:
         assert c.exchange.count(PATH) == 1
 
 
-async def test_our_own_count_spreads_calls_over_windows() -> None:
-    async with client(private_calls=3, limit_interval_s=0.3) as c:
-        await asyncio.gather(*(c.picture() for _ in range(7)))
-        at = [asked.at for asked in c.exchange.asked]
-        assert max(at) - min(at) > 0.5, "seven calls of three per 0.3 s need two more windows"
-
-
-async def test_row_33_two_keys_of_one_user_share_one_budget() -> None:
-    async with client(private_calls=3, limit_interval_s=0.4) as c:
-
-        def asking(alias: str) -> Awaitable[bytes]:
-            return c.rest.call(ACCOUNT_POSITION_INFO, [("symbol", "BTC")], access=access(alias))
-
+async def test_row_33_one_pause_is_of_all_keys_of_the_user() -> None:
+    async with client() as c:
         for alias in ("main", "second"):
             c.rest.identify(access(alias), "63628520")
-        await asyncio.gather(*(asking(alias) for alias in ("main", "second", "main", "second")))
-        at = sorted(asked.at for asked in c.exchange.asked)
-        assert at[3] - at[0] > 0.3, "the fourth call waits for the next window"
         c.exchange.answers[PATH] = refusal(1032)
         with pytest.raises(VenueError):
-            await asking("main")
-        asked = c.exchange.count(PATH)
+            await c.picture()
         with pytest.raises(VenueError) as caught:
-            await asking("second")
-        assert (caught.value.reason, c.exchange.count(PATH)) == (Fault.RATE_LIMIT, asked), "one pause is both's"
-
-
-async def test_row_33_what_was_asked_before_the_user_is_known_counts() -> None:
-    async with client(private_calls=2, limit_interval_s=0.4) as c:
-        for alias in ("main", "second"):
-            await c.rest.call(ACCOUNT_POSITION_INFO, [("symbol", "BTC")], access=access(alias))
-        for alias in ("main", "second"):
-            c.rest.identify(access(alias), "63628520")
-        await c.picture()
-        at = [asked.at for asked in c.exchange.asked]
-        assert at[2] - at[0] > 0.3
-
-
-async def test_row_33_what_the_venue_says_remains_is_not_exceeded() -> None:
-    """Another key of an unknown user, or another program, asks in the same name."""
-    async with client() as c:
-        c.exchange.headers = {"ratelimit-remaining": "2", "ratelimit-reset": "400"}
-        await c.picture()
-        c.exchange.headers = {}
-        await asyncio.gather(*(c.picture() for _ in range(3)))
-        at = [asked.at for asked in c.exchange.asked]
-        assert at[2] - at[0] < 0.3, "two remained"
-        assert at[3] - at[0] > 0.3, "the next one waits for the reset"
+            await c.rest.call(ACCOUNT_POSITION_INFO, [("symbol", "BTC")], access=access("second"))
+        assert (caught.value.reason, c.exchange.count(PATH)) == (Fault.RATE_LIMIT, 1)
 
 
 async def test_a_silent_exchange_times_out() -> None:
