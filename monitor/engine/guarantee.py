@@ -8,8 +8,9 @@ import numpy as np
 from monitor.engine import guarantee_changes, guarantee_workings, moves
 from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
-from monitor.engine.guarantee_book import CoinAccount, GuaranteeBook
+from monitor.engine.guarantee_book import GuaranteeBook
 from monitor.engine.guarantee_explain import GuaranteeExplainer
+from monitor.engine.guarantee_values import CoinAccount
 from monitor.engine.judge import Judge
 from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import Rows

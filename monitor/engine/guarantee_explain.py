@@ -4,6 +4,7 @@ import numpy as np
 
 from monitor.engine import moves
 from monitor.engine.guarantee_book import GuaranteeBook
+from monitor.engine.guarantee_pushes import SIBLING_MS
 from monitor.engine.market import FLAT, NEVER
 from monitor.engine.pools import Rows
 from monitor.margin import guarantee, joint
@@ -30,6 +31,10 @@ class GuaranteeExplainer:
         guarantee_ratio = _known(guarantee.guarantee_asset_ratio(equity, used, factor)[0])
         positions = self._positions(pool, now_ms)
         unknown = self._unknown(pool, positions) + self._old_marks(pool, now_ms)
+        if p.gap_ms[pool] != NEVER and now_ms - p.gap_ms[pool] >= SIBLING_MS:
+            unknown.append(
+                "positions: not all that the venue's own equity and margin speak of; these lead until a snapshot"
+            )
         if why_untrusted:
             unknown.append(f"not trusted: {why_untrusted}")
         return PoolFigures(

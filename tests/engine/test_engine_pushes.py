@@ -98,6 +98,7 @@ def test_row_30_a_lost_frame_asks_for_a_snapshot_and_pages_nobody(lost: str) -> 
     assert world.engine.take_wanted_snapshots() == [], "the other frame may be on its way"
     world.seconds(1)
     assert world.engine.take_wanted_snapshots() == [(VENUE, "main", COIN)]
+    assert any(reason.startswith("positions: not all") for reason in world.pool().unknown)
     world.seconds(4)
     assert world.engine.take_wanted_snapshots() == []
     world.seconds(1)
