@@ -32,9 +32,7 @@ class GuaranteeExplainer:
         positions = self._positions(pool, now_ms)
         unknown = self._unknown(pool, positions) + self._old_marks(pool, now_ms)
         if p.gap_ms[pool] != NEVER and now_ms - p.gap_ms[pool] >= SIBLING_MS:
-            unknown.append(
-                "positions: not all that the venue's own equity and margin speak of; these lead until a snapshot"
-            )
+            unknown.append("positions: not all that the venue's own equity and margin speak of; these lead until a snapshot")
         if why_untrusted:
             unknown.append(f"not trusted: {why_untrusted}")
         return PoolFigures(
