@@ -143,7 +143,7 @@ class GuaranteeScheme(Scheme):
         changed = self.book.take_snapshot(event, self.now_ms, why)
         trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
         self._hold()
-        said = self._dress(self.judge.reconciled(account))
+        said = self._dress(self.judge.reconciled(account, self.book.take_compared()))
         said += self._moved(account, why, before, terms)
         if owed:
             pool = account.pools[coin]

@@ -77,10 +77,10 @@ class Judge:
 
     # -------------------------------------------------------------- trust
 
-    def reconciled(self, account: AccountPools) -> list[Verdict]:
-        """After the venue's own figures were compared with ours."""
+    def reconciled(self, account: AccountPools, compared: Rows | None = None) -> list[Verdict]:
+        """After the venue's own figures were compared with ours. compared: of which pools; None: of all of the account."""
         rule, p = self._rules[account.alias].reconcile, self._book.pools
-        rows = account.pool_rows()
+        rows = account.pool_rows() if compared is None else compared
         if not rule.enabled or not len(rows):
             return []
         difference = p.difference[rows]

@@ -354,6 +354,31 @@ def test_row_33_an_old_mark_price_is_not_shown_as_one_of_now() -> None:
     assert world.pool().guarantee_asset_ratio == pytest.approx(1.8)
 
 
+def test_a_difference_is_counted_once_for_each_answer_on_its_own_coin() -> None:
+    """Three answers in a row are a warning: neither answers on another coin, nor one that is older than what we know, count."""
+    world = CoinWorld()
+    world.start({"BTC231229": 500.0})
+
+    def answer(coin: str, venue_equity: float, after_ms: int = 1000) -> list[Transition]:
+        world.now_ms += max(0, after_ms)
+        row = structs.replace(
+            world.balance(), coin=coin, venue_equity=venue_equity, venue_position_margin=0.5 if coin == "BTC" else 0.0
+        )
+        legs = (Position("BTC231229", "LONG", 500.0, 10_000.0, row.version_ms, margin_asset="BTC"),) if coin == "BTC" else ()
+        as_of_ms = world.now_ms + min(0, after_ms)
+        row = structs.replace(row, version_ms=as_of_ms)
+        prices = {"BTC231229": 10_000.0}
+        return world.feed(
+            CoinSnapshot(venue=VENUE, account="main", as_of_ms=as_of_ms, balance=row, positions=legs, implied_prices=prices)
+        )
+
+    said = answer("BTC", 1.02)
+    for coin, after_ms in (("ETH", 1000), ("ETH", 1000), ("BTC", -500), ("BTC", -500)):
+        said += answer(coin, 1.0, after_ms)
+    assert levels(said, "reconcile") == []
+    assert levels(answer("BTC", 1.02) + answer("BTC", 1.02), "reconcile") == [("ok", "warning")]
+
+
 def test_without_price_or_table_the_pool_is_unknown_with_its_reason() -> None:
     world = CoinWorld()
     world.snapshot({"BTC231229": 500.0})
