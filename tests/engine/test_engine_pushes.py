@@ -14,6 +14,7 @@ from msgspec import structs
 
 from monitor.engine.guarantee_pushes import SKEW
 from monitor.model.events import CoinBalance, CoinUpdate
+from monitor.model.figures import PoolKey
 from monitor.rules.health import HealthRule
 from monitor.sim.htx.account import SimHtxAccount, SimHtxPosition
 from monitor.sim.htx.tables import adjust_tiers
@@ -186,6 +187,24 @@ def test_row_30_a_transfer_between_the_two_frames_of_a_trade() -> None:
     world.deliver("accounts")
     assert equity(world) == pytest.approx(true(world)[0], rel=1e-9)
     world.deliver()
+    agrees(world)
+    assert world.levels() == []
+
+
+def test_row_30_several_coins_in_one_push_are_each_their_own() -> None:
+    """BTC's row is one of a close whose legs are to come; ETH's stands for itself."""
+    world = losing()
+    eth = structs.replace(world.snapshot().balance, coin="ETH", margin_static=5.0, venue_equity=5.0, venue_position_margin=0.0)
+    world.feed(structs.replace(world.snapshot(), balance=eth, positions=()))
+    world.trade("sell", "close", 9000)
+    [(_, btc)] = world.wire.receive(world.frames[0].bytes).updates
+    eth = structs.replace(eth, margin_static=3.0, venue_equity=3.0, version_ms=world.now_ms)
+    world.feed(structs.replace(btc, balances=(*btc.balances, eth)))
+    assert equity(world) == pytest.approx(true(world)[0], rel=1e-9)
+    other = world.engine.figures(PoolKey(VENUE, "main", "ETH"))
+    assert other is not None
+    assert other.equity == 3.0
+    world.deliver("positions")
     agrees(world)
     assert world.levels() == []
 
