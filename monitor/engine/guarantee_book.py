@@ -7,7 +7,7 @@ lie side by side, which locking needs.
 import numpy as np
 
 from monitor.engine import moves
-from monitor.engine.guarantee_pushes import EXACT, OWN_MARGIN_MS, PLACES, At, tells
+from monitor.engine.guarantee_pushes import EXACT, OWN_MARGIN_MS, PLACES, SIBLING_MS, At, tells
 from monitor.engine.guarantee_values import CoinAccount, GuaranteeValues
 from monitor.engine.ledger import Leg, RowKey, Told
 from monitor.engine.market import FLAT, NEVER
@@ -206,12 +206,13 @@ class GuaranteeBook(GuaranteeValues):
                 self._tie(row, own)
             return
         if taken or not alone:
-            pushes.heard(row, balance)
+            late = now_ms + self.market.clock_offset_ms - balance.version_ms > SIBLING_MS
+            pushes.heard(row, balance, late=late)
         elif before is None:
             return
         elif not pushes.open(row):
             pushes.stay(row, before[0], before[1])
-        pushes.weigh(row, own, now_ms, exact=not whole and (exact or pushes.young(row, now_ms)))
+        pushes.weigh(row, own, now_ms, exact=not whole and (exact or pushes.young(row, now_ms)), news=exact)
         if taken or not alone:
             self._tie(row, own)
         elif before is not None and not np.isnan(before[2]):

@@ -74,6 +74,7 @@ class CoinPools(Pools):
         "venue_margin": (np.float64, np.nan),
         "pnl_gap": (np.float64, 0.0),  # venue's − ours when that came; 0: ours explains it
         "margin_gap": (np.float64, 0.0),
+        "push_late": (np.bool_, False),  # that came long after its own time: prices may have moved since
         "gap_ms": (np.int64, NEVER),  # since when
         "asked_ms": (np.int64, NEVER),  # when a snapshot was last asked for because of it
         "pnl_off": (np.float64, 0.0),  # venue's − ours in the last snapshot: what we misread, which `reconcile` tells
@@ -104,6 +105,7 @@ class CoinPools(Pools):
     venue_margin: FloatColumn
     pnl_gap: FloatColumn
     margin_gap: FloatColumn
+    push_late: BoolColumn
     gap_ms: IntColumn
     asked_ms: IntColumn
     pnl_off: FloatColumn

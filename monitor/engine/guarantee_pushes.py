@@ -57,25 +57,32 @@ class Pushes:
         p.lead[:] = guarantee.led(p.pnl, p.venue_pnl, p.pnl_gap) - p.pnl
         p.position_margin[:] = guarantee.led(p.position_margin, p.venue_margin, p.margin_gap)
 
-    def heard(self, row: int, balance: CoinBalance) -> None:
-        """An account row with the venue's own figures."""
+    def heard(self, row: int, balance: CoinBalance, *, late: bool = False) -> None:
+        """An account row with the venue's own figures. late: it came long after its own time."""
         p = self._pools
         if balance.venue_equity is not None and balance.venue_position_margin is not None:
             p.venue_pnl[row] = balance.venue_equity - balance.margin_static - p.pnl_off[row]
             p.venue_margin[row] = balance.venue_position_margin - p.margin_off[row]
+            p.push_late[row] = late
 
     def stay(self, row: int, pnl: float, margin: float) -> None:
         """Legs came alone: until their account comes, the figures are what they were."""
-        self._pools.venue_pnl[row], self._pools.venue_margin[row] = pnl, margin
+        p = self._pools
+        p.venue_pnl[row], p.venue_margin[row], p.push_late[row] = pnl, margin, False
 
-    def weigh(self, row: int, own: At, now_ms: int, *, exact: bool) -> None:
-        """Do our legs explain the venue's figures? exact: nothing but rounding may be between them."""
+    def weigh(self, row: int, own: At, now_ms: int, *, exact: bool, news: bool) -> None:
+        """Do our legs explain the venue's figures? exact: nothing but rounding may be between them.
+
+        news: a balance or legs are other than they were. Without any the venue's figures lead only to the worse: what is better
+        may as well be older than our prices.
+        """
         p = self._pools
         pnl_gap, margin_gap = p.venue_pnl[row] - own.pnl, p.venue_margin[row] - own.margin
         if np.isnan(pnl_gap) or np.isnan(margin_gap) or self._within(row, own, pnl_gap, margin_gap, EXACT if exact else SKEW):
             self.clear(row)
             return
-        p.pnl_gap[row], p.margin_gap[row] = pnl_gap, margin_gap
+        leads = news or self.open(row)
+        p.pnl_gap[row], p.margin_gap[row] = (pnl_gap, margin_gap) if leads else (min(pnl_gap, 0.0), max(margin_gap, 0.0))
         if p.gap_ms[row] == NEVER:
             p.gap_ms[row] = now_ms
 
@@ -104,8 +111,10 @@ class Pushes:
         return rows
 
     def by_prices(self, row: int, own: At) -> bool:
-        """Whether prices explain the gap: it was small when it came, or ours have caught up."""
+        """Whether prices explain the gap: it was small when it came, ours have caught up, or the push was late itself."""
         p = self._pools
+        if p.push_late[row]:
+            return True
         now = (p.venue_pnl[row] - own.pnl, p.venue_margin[row] - own.margin)
         return any(self._within(row, own, *gap, SKEW) for gap in ((p.pnl_gap[row], p.margin_gap[row]), now))
 

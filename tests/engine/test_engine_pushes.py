@@ -261,6 +261,25 @@ def test_row_30_prices_that_are_late_explain_a_difference() -> None:
     agrees(world)
 
 
+def test_row_30_an_account_push_that_is_older_than_our_prices_hides_no_fall() -> None:
+    """In a crash the account's stream may lag: what it says was true at higher prices."""
+    world = losing()
+    world.now_ms += 4000
+    world.picture_pushes()
+    world.moves(-0.03)
+    world.deliver("accounts")
+    agrees(world)
+    assert world.levels()
+    world.deliver("positions")
+    agrees(world)
+    world.desk.transfer(world.account, COIN, Decimal("-0.001"))
+    world.moves(-0.01)
+    world.now_ms += 3000
+    world.deliver()
+    world.seconds(2)
+    agrees(world)
+
+
 def test_row_30_nothing_improves_on_half_a_picture() -> None:
     world = losing()
     world.desk.transfer(world.account, COIN, Decimal("-0.175"))

@@ -61,6 +61,7 @@ class Recording(Struct):
         engine = Engine([AccountSetup(self.venue, "main", RuleBook())])
         for event in [*self.first, *events, TimePassed()]:
             engine.step(event, self.end_ms)
+        engine.step(TimePassed(), self.end_ms + 1000)  # what comes in two frames is whole by then
         pools = {key.pool: engine.figures(key) for key in engine.table().keys}
         return {name: _known(figures) for name, figures in sorted(pools.items())}
 
