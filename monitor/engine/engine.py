@@ -61,7 +61,7 @@ class Engine:
         """ "" while somebody judges the key, or will tell its end. A key without a venue is the monitor's own."""
         scheme = self._schemes.get(key.venue)
         if key.account:
-            return "" if scheme is not None and key.account in scheme.trust else "the account is no longer watched"
+            return "" if scheme is not None and key.account in scheme.rules else "the account is no longer watched"
         if key.venue and scheme is None:
             return "no account of the venue is watched any more"
         return why_unjudged(scheme.venue_rules, key.rule) if scheme is not None else ""
@@ -111,10 +111,10 @@ class Engine:
 
     def trusted(self) -> dict[tuple[str, str], str]:
         """Why an account is not trusted, by (venue, alias); "" where it is."""
-        return {(name, alias): trust.why_not for name, scheme in self._schemes.items() for alias, trust in scheme.trust.items()}
+        return {(name, alias): why for name, scheme in self._schemes.items() for alias, why in scheme.untrusted().items()}
 
     def too_old(self) -> list[str]:
-        """Market feeds and accounts whose data are so old that nothing is known, in plain words."""
+        """Market feeds, accounts and coins whose data are so old that nothing is known, in plain words."""
         return [what for scheme in self._schemes.values() for what in scheme.too_old()]
 
     def clock_offsets_ms(self) -> dict[str, int]:

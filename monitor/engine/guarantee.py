@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monitor.engine import guarantee_changes, guarantee_workings, moves
-from monitor.engine.columns import BoolColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.guarantee_book import GuaranteeBook
 from monitor.engine.guarantee_explain import GuaranteeExplainer
@@ -18,7 +17,17 @@ from monitor.engine.scheme import AccountSetup, Scheme
 from monitor.engine.unheard import Standing
 from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Level, Transition
-from monitor.model.events import CoinSnapshot, CoinUpdate, GuaranteeTables, Instruments, PriceKind, Prices, Settlement, StreamUp
+from monitor.model.events import (
+    CoinsHeld,
+    CoinSnapshot,
+    CoinUpdate,
+    GuaranteeTables,
+    Instruments,
+    PriceKind,
+    Prices,
+    Settlement,
+    StreamUp,
+)
 from monitor.model.figures import Array
 from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
@@ -39,6 +48,7 @@ class GuaranteeScheme(Scheme):
     """Inverse contracts margined in their coin; margin by the last price."""
 
     price_feed = "last price"
+    pictures_by_pool = True
     book: GuaranteeBook
 
     def __init__(
@@ -57,6 +67,7 @@ class GuaranteeScheme(Scheme):
             Instruments: self._instruments,
             GuaranteeTables: self._tables,
             Settlement: self._settlement,
+            CoinsHeld: self._coins,
             CoinSnapshot: self._snapshot,
             CoinUpdate: self._update,
         }
@@ -116,7 +127,7 @@ class GuaranteeScheme(Scheme):
 
     def _settlement(self, event: Settlement) -> list[Transition]:
         """While a coin settles its alerts are held; afterwards everything of it is judged again."""
-        for alias in [event.account] if event.account else self.trust:
+        for alias in [event.account] if event.account else self.rules:
             if event.running:
                 self._settling_ms.setdefault((alias, event.coin), self.now_ms)
             else:
@@ -133,15 +144,15 @@ class GuaranteeScheme(Scheme):
     # -------------------------------------------------------------- account
 
     def _snapshot(self, event: CoinSnapshot) -> list[Transition]:
-        account, trust = self.book.accounts[event.account], self.trust[event.account]
+        account = self.book.accounts[event.account]
         coin = event.balance.coin
         before, terms = self._standing(event.account), self._terms(account, [coin])
-        picture_ms = int(self.book.pools.answered_ms[account.pools[coin]]) if coin in account.pools else NEVER
         settling = (event.account, coin) in self._settling_ms
-        owed = self._heard_since(event.account, picture_ms) and not settling
+        owed = coin in account.pools and not settling and self.trust.owes(int(self.book.pools.trust[account.pools[coin]]))
         why = moves.SETTLEMENT if settling else moves.FOUND if owed else moves.GAP
         changed = self.book.take_snapshot(event, self.now_ms, why)
-        trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
+        self._cover()
+        self.trust.pictured(int(self.book.pools.trust[account.pools[coin]]), self.now_ms, carried=event.live)
         self._hold()
         said = self._dress(self.judge.reconciled(account, self.book.take_compared()))
         said += self._moved(account, why, before, terms)
@@ -155,6 +166,9 @@ class GuaranteeScheme(Scheme):
         self.unheard[event.account].heard(event)
         before, terms = self._standing(event.account), self._terms(account, (balance.coin for balance in event.balances))
         self.book.take_update(event, self.now_ms)
+        self._cover()
+        named = {balance.coin for balance in event.balances} | {leg.margin_asset for leg in event.positions}
+        self.trust.heard(self.book.pools.trust[[account.pools[coin] for coin in named if coin in account.pools]], self.now_ms)
         return self._moved(account, moves.why(event.reason), before, terms)
 
     def _moved(
@@ -181,19 +195,27 @@ class GuaranteeScheme(Scheme):
         p, rows = self.book.pools, [account.pools[coin] for coin in coins if coin in account.pools]
         return {row: _Terms(float(p.leverage[row]), float(p.net[row]), float(p.factor[row])) for row in rows}
 
+    def _coins(self, event: CoinsHeld) -> list[Transition]:
+        """The list of the account's coins: of each of them a picture is to come."""
+        account = self.book.accounts[event.account]
+        self.book.expect(account, event.coins)
+        self._cover()
+        self.trust.pictured(account.place, self.now_ms)
+        for coin, row in account.pools.items():
+            self.trust.expect(int(self.book.pools.trust[row]), expected=coin in event.coins)
+        return []
+
     def _stream_up(self, event: StreamUp) -> list[Transition]:
-        """An account that holds no coin has no picture: its stream, heard and asked, is all there is to know of it."""
-        trust = self.trust.get(event.account)
-        if trust is not None and not self.book.accounts[event.account].pools:
-            trust.snapshot_due = ""
         said = super()._stream_up(event)
         if event.account:  # sent when every coin has its picture, but those that settle: theirs come afterwards
+            self.trust.pictured(self._place(event.account), self.now_ms)
             said += self._gone(event.account, but={coin for alias, coin in self._settling_ms if alias == event.account})
         return said
 
-    def _reconciles(self) -> BoolColumn:
-        """Pictures come by coin: an account without any has none."""
-        return np.array([bool(account.pools) for account in self.book.accounts.values()], np.bool_)
+    def _trust_row(self, pool: int) -> int:
+        """A picture is of one coin."""
+        p = self.book.pools
+        return self.trust.cover(int(p.account[pool]), pool, self.book.pool_keys[pool].pool, self.now_ms)
 
     # -------------------------------------------------------------- time
 

@@ -4,6 +4,8 @@ A pool is one coin of an account. Between legs and pools stand *contracts*: the 
 lie side by side, which locking needs.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from monitor.engine import moves
@@ -21,6 +23,11 @@ class GuaranteeBook(GuaranteeValues):
     """Folds account events of one venue into columns."""
 
     # -------------------------------------------------------------- folding
+
+    def expect(self, account: CoinAccount, coins: Iterable[str]) -> None:
+        """The account holds something in these: each is a pool, though nothing of it is known yet."""
+        for coin in coins:
+            self._pool(account, coin)
 
     def take_snapshot(self, event: CoinSnapshot, now_ms: int, why: str) -> dict[RowKey, Told]:
         """why: names what the picture shows to have changed. Returns the rows that it changed."""

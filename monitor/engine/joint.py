@@ -12,6 +12,7 @@ from monitor.engine.joint_explain import JointExplainer
 from monitor.engine.joint_judge import COLLATERAL_RULES, JointJudge
 from monitor.engine.market import Market
 from monitor.engine.scheme import AccountSetup, Scheme
+from monitor.engine.trust import Due
 from monitor.model.alerts import Incident, IncidentKey, Transition
 from monitor.model.events import (
     AccountSnapshot,
@@ -31,6 +32,7 @@ class JointScheme(Scheme):
     """Linear contracts, collateral in several assets; margin by the mark price."""
 
     price_feed = "mark price"
+    pictures_by_pool = False
     book: JointBook
     judge: JointJudge
 
@@ -87,6 +89,10 @@ class JointScheme(Scheme):
         if key.rule == "collateral_move" and pegged:
             return f"{key.subject} is pegged: collateral_rate looks at it"
         return ""
+
+    def _trust_row(self, pool: int) -> int:
+        """A picture is of all pools of the account."""
+        return int(self.book.pools.account[pool])
 
     def positions(self) -> PositionTable:
         return joint_workings.positions(self.book)
@@ -160,13 +166,13 @@ class JointScheme(Scheme):
     # -------------------------------------------------------------- account
 
     def _snapshot(self, event: AccountSnapshot) -> list[Transition]:
-        account, trust = self.book.accounts[event.account], self.trust[event.account]
+        account = self.book.accounts[event.account]
         was = (account.ledger.mode, account.ledger.hedge)
-        owed = self._heard_since(event.account, trust.snapshot_ms)
+        owed = self.trust.owes(account.place)
         why = moves.MODE if was[0] not in (None, event.mode) else moves.FOUND if owed else moves.GAP
         before = self._standing(event.account)
         changed = self.book.take_snapshot(event, self.now_ms, why)
-        trust.snapshot_due, trust.snapshot_ms = "", self.now_ms
+        self.trust.pictured(account.place, self.now_ms)
         said = self._dress(self.judge.reconciled(account))
         if was[0] is None:
             said += self._gone(event.account)
@@ -181,12 +187,14 @@ class JointScheme(Scheme):
 
     def _update(self, event: AccountUpdate) -> list[Transition]:
         self.unheard[event.account].heard(event)
+        self.trust.heard(self._place(event.account), self.now_ms)
         before = self._standing(event.account)
         self.book.take_update(event)
         return self._account_moved(event.account, moves.why(event.reason), before)
 
     def _leverage(self, event: LeverageChanged) -> list[Transition]:
         old = self.book.accounts[event.account].ledger.leverages.get(event.symbol)
+        self.trust.heard(self._place(event.account), self.now_ms)
         before = self._standing(event.account)
         self.book.take_leverage(event)
         said = self._account_moved(event.account, moves.LISTS, before)
@@ -197,7 +205,7 @@ class JointScheme(Scheme):
         return said + self._happened(rule, event.account, "", f"leverage {event.symbol}", text)
 
     def _mode(self, event: ModeChanged) -> list[Transition]:
-        self.trust[event.account].snapshot_due = "the account's mode changed"
+        self.trust.wait(self._place(event.account), Due.AFTER_MODE, self.now_ms)
         self._mark_trust(self.book.accounts[event.account].pool_rows())
         if self.book.accounts[event.account].ledger.mode is event.mode:
             return []

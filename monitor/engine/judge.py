@@ -9,6 +9,7 @@ from monitor.engine.columns import BoolColumn, FloatColumn, IntColumn, LevelColu
 from monitor.engine.gauge import Gauge, Verdict, verdict
 from monitor.engine.market import NEVER
 from monitor.engine.pools import AccountPools, PoolBook, Rows
+from monitor.engine.trust import Trust
 from monitor.margin import joint
 from monitor.margin.guarantee import guarantee_asset_ratio
 from monitor.model.alerts import Incident, IncidentKey, Level, Worse
@@ -116,21 +117,66 @@ class Judge:
             verdicts += self._verdicts(rule, gauge, rows, changed, minutes[rows], pools=rows)
         return verdicts
 
-    def accounts_age(self, subject: str, what: str, age_ms: IntColumn) -> list[Verdict]:
-        """Age of something of each account: its stream, its reconciliation. age_ms: by place of the account."""
-        aliases = list(self._book.accounts)
-        gauge = self._gauge(
-            f"{NO_POOL}{subject}",
-            lambda row: IncidentKey(self._book.market.venue, aliases[row], "", "stale", subject),
-            len(aliases),
-        )
+    def pictures(self, trust: Trust, age_ms: IntColumn, held: BoolColumn, may_improve: BoolColumn) -> list[Verdict]:
+        """What the venue's full pictures cover, and for how long it has not been sure. All by row of trust.
+
+        held: the coin settles, and no picture can come. may_improve: nothing below it is open that would make the end untrue.
+        """
+        gauge = self._trust_gauge(trust, "account")
         verdicts = []
-        for rule, rows in self._all_groups("stale", len(aliases), aliases.__getitem__, " by account"):
-            assert isinstance(rule, StaleRule)
+        for rule, rows in self._trust_groups(trust):
             age_s = age_ms[rows] / 1000
             level = rule.judge(age_s, gauge.known[rows])
-            changed = gauge.take(rows, level, keep=~_yes(rows), may_improve=_yes(rows), blind=~_yes(rows))
-            verdicts += self._verdicts(rule, gauge, rows, changed, age_s, pools=None, subject=what)
+            changed = gauge.take(rows, level, keep=held[rows], may_improve=may_improve[rows], blind=~_yes(rows))
+            verdicts += self._of_trust(trust, rule, gauge, rows, changed, age_s, rule.summary, "the picture of {}")
+        return verdicts
+
+    def reconciliations(
+        self, trust: Trust, overdue_ms: FloatColumn, lapsed: BoolColumn, held: BoolColumn, may_improve: BoolColumn
+    ) -> list[Verdict]:
+        """How far full pictures are beyond their due time. lapsed: and the stream brings nothing either."""
+        gauge = self._trust_gauge(trust, "reconciliation")
+        verdicts = []
+        for rule, rows in self._trust_groups(trust):
+            overdue_s = overdue_ms[rows] / 1000
+            level = rule.judge_unverified(overdue_s, lapsed[rows], gauge.known[rows])
+            changed = gauge.take(rows, level, keep=held[rows], may_improve=may_improve[rows], blind=~_yes(rows))
+            words = rule.unverified_summary
+            verdicts += self._of_trust(trust, rule, gauge, rows, changed, overdue_s, words, "the reconciliation of {}")
+        return verdicts
+
+    def _trust_gauge(self, trust: Trust, subject: str) -> Gauge:
+        """Its rows are those of trust: of an account, or of a pool whose pictures are its own."""
+
+        def key(row: int) -> IncidentKey:
+            alias, pool = trust.names[row]
+            return IncidentKey(self._book.market.venue, alias, pool, "stale", subject)
+
+        return self._gauge(f"{NO_POOL}{subject}", key, len(trust))
+
+    def _trust_groups(self, trust: Trust) -> list[tuple[StaleRule, Rows]]:
+        groups = self._all_groups("stale", len(trust), lambda row: trust.names[row][0], " by trust")
+        return [(rule, rows) for rule, rows in groups if isinstance(rule, StaleRule)]
+
+    def _of_trust(
+        self,
+        trust: Trust,
+        rule: StaleRule,
+        gauge: Gauge,
+        rows: Rows,
+        changed: Rows,
+        value: FloatColumn,
+        words: Callable[[str, Level, float, float | None], str],
+        subject: str,
+    ) -> list[Verdict]:
+        verdicts = []
+        for i in changed:
+            row = int(rows[i])
+            now, was = Level(int(gauge.level[row])), Level(int(gauge.was[i]))
+            limit = rule.limit_of(now)
+            text = words(subject.format(trust.names[row][1] or "the account"), now, float(value[i]), limit)
+            pool = int(trust.rows.pool[row])
+            verdicts.append(Verdict(gauge.key_of(row), pool, now, was, float(value[i]), limit, text, rule.worse))
         return verdicts
 
     def feed_age(self, rule: StaleRule, feed: str, age_ms: int) -> list[Verdict]:

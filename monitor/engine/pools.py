@@ -21,6 +21,7 @@ class Pools(Columns):
 
     new_row = {  # noqa: RUF012
         "account": (np.intp, 0),
+        "trust": (np.intp, 0),
         "equity": (np.float64, np.nan),
         "requirement": (np.float64, np.nan),
         "initial": (np.float64, np.nan),
@@ -46,6 +47,7 @@ class Pools(Columns):
         "held_ms": (np.int64, NEVER),  # since when its alerts are held, as the venue settles
     }
     account: IndexColumn  # place of the account in JointBook.accounts
+    trust: IndexColumn  # row of Trust: of what its pictures cover
     equity: FloatColumn
     requirement: FloatColumn
     initial: FloatColumn
@@ -147,10 +149,10 @@ class PoolBook(ABC):
             self.tables_doubted.add(self.pool_keys[row].account)
         self.pools.tables_off[row] = off
 
-    def set_ages(self, account_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
+    def set_ages(self, rows_seen_ms: IntColumn, now_ms: int) -> FloatColumn:
         """Renews `fresh_ms`, `known_ms` and `active`; returns per pool how far an input lags behind its own market, in ms.
 
-        account_seen_ms: when each account's rows were last sure. A pool that is unknown is as old as its last known figures.
+        rows_seen_ms: when the venue's rows of each pool were last sure. A pool that is unknown is as old as what was last known.
         """
         pools, market, inputs = self.pools, self.market, self.inputs()
         prices = _oldest(inputs.priced, inputs.price_ms, len(pools), now_ms)
@@ -161,7 +163,7 @@ class PoolBook(ABC):
         known = ~(np.isnan(pools.equity) | np.isnan(pools.requirement))
         pools.known_ms[known | (pools.known_ms == NEVER)] = now_ms
         fresh = np.minimum(np.minimum(prices, rates), pools.known_ms)
-        pools.fresh_ms[:] = np.minimum(fresh, account_seen_ms[pools.account])
+        pools.fresh_ms[:] = np.minimum(fresh, rows_seen_ms)
         lag = np.maximum(market.newest_price_ms() - prices, market.newest_rate_ms() - rates)
         return np.maximum(np.maximum(lag, 0), now_ms - pools.known_ms).astype(np.float64)
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from msgspec import Struct
 
-from monitor.engine.columns import BoolColumn, IntColumn, LevelColumn
+from monitor.engine.columns import BoolColumn, LevelColumn
 from monitor.engine.gauge import Verdict
 from monitor.engine.judge import Judge
 from monitor.engine.ledger import RowKey, Told
 from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import PoolBook, Rows
+from monitor.engine.trust import START_GRACE_MS, Due, Trust
 from monitor.engine.unheard import Moved, Standing, Unheard
 from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
@@ -23,7 +24,6 @@ from monitor.model.workings import AssetTable, PositionTable
 from monitor.rules import RuleBook
 from monitor.rules.occurrences import OccurrenceRule
 
-START_GRACE_MS = 15_000  # what is not there yet begins to age only after this
 HOLD_MAX_MS = 300_000  # alerts of a coin that settles are held so long; then it is UNKNOWN
 SAFE_HEALTH = 1.5  # levers say how to be back here, where the rule has no limit `high`
 BEYOND = 1.001  # a lever must clear the limit, not stand on it
@@ -37,21 +37,6 @@ class AccountSetup(Struct, frozen=True):
     venue: str
     alias: str
     rules: RuleBook
-
-
-class Trust(Struct):
-    """Whether an account's rows are sure."""
-
-    stream_down: str = ""  # reason, while its user stream is down
-    snapshot_due: str = "no picture of the account yet"  # reason, until the next full picture
-    snapshot_ms: int = NEVER
-    sure_ms: int = NEVER  # when its stream broke that had been live
-    live: bool = False  # its stream has come up, and not broken since
-    gap_ms: int = NEVER  # when it last broke
-
-    @property
-    def why_not(self) -> str:
-        return self.stream_down or self.snapshot_due
 
 
 class PoolExplainer(Protocol):
@@ -74,6 +59,7 @@ class Scheme(ABC):
     """One venue. A margin scheme adds how its events are folded: `folds`, by type of event."""
 
     price_feed: ClassVar[str]  # the feed that its margin lives on, in plain words
+    pictures_by_pool: ClassVar[bool]  # a full picture is of one pool, not of all of the account
 
     market: Market
     book: PoolBook
@@ -87,17 +73,14 @@ class Scheme(ABC):
         self.name = name
         self.venue_rules = venue_rules
         self.rules = {account.alias: account.rules for account in accounts}
-        self.trust = {account.alias: Trust() for account in accounts}
+        self.trust = Trust({account.alias: account.rules.stale for account in accounts}, by_pool=self.pictures_by_pool)
         self.now_ms = NEVER
         self._restored = restored
         self._started_ms = NEVER
         self.clock_offset_ms: int | None = None  # venue − ours, when last compared
         self._faults_told: set[tuple[str, str]] = set()
+        self._covered = 0  # pools that have their row of trust
         self.unheard = {account.alias: Unheard() for account in accounts}
-        stale = [account.rules.stale for account in accounts]
-        self.improve_ms = np.array([rule.improve_ms for rule in stale])
-        self.unknown_ms = np.array([rule.unknown_ms if rule.enabled else np.inf for rule in stale])
-        self.due_ms = np.array([1000 * rule.reconcile_due_s for rule in stale])
         self._folds: dict[type, Callable[[Any], list[Transition]]] = {
             VenueCall: self._call,
             Degraded: self._degraded,
@@ -120,11 +103,12 @@ class Scheme(ABC):
         """Events of accounts that are not configured, and of other schemes, are nobody's."""
         account = getattr(event, "account", "")
         fold = self._folds.get(type(event))
-        return [] if fold is None or (account and account not in self.trust) else fold(event)
+        return [] if fold is None or (account and account not in self.rules) else fold(event)
 
     def time_passed(self) -> list[Transition]:
         if self._started_ms == NEVER:
             self._started_ms = self.now_ms  # the clock may have been compared long before
+            self.trust.started(self.now_ms)
         return self._dress(self._time()) + [
             said for alias, unheard in self.unheard.items() if unheard.waiting for said in self._missed(alias)
         ]
@@ -141,17 +125,12 @@ class Scheme(ABC):
 
     def _stream_up(self, event: StreamUp) -> list[Transition]:
         if event.account:
-            trust = self.trust[event.account]
-            trust.stream_down, trust.live = "", True
+            self.trust.stream_up(self._place(event.account))
         return []
 
     def _stream_down(self, event: StreamDown) -> list[Transition]:
         if event.account:
-            trust = self.trust[event.account]
-            if not trust.why_not:
-                trust.sure_ms = self.now_ms  # it was live until now
-            trust.stream_down, trust.live, trust.gap_ms = event.reason, False, self.now_ms
-            trust.snapshot_due = "no full picture since the stream broke"
+            self.trust.stream_down(self._place(event.account), event.reason, self.now_ms)
             said = self._missed(event.account)
             self.unheard[event.account].forget()
             return said
@@ -163,10 +142,9 @@ class Scheme(ABC):
         offset_s = math.copysign(sure_ms, event.offset_ms) / 1000
         return self._dress(self.judge.clock_offset(self.venue_rules.clock, offset_s))
 
-    def _heard_since(self, alias: str, picture_ms: int) -> bool:
-        """Whether the stream owed all that changed since the last picture."""
-        trust = self.trust[alias]
-        return trust.live and not trust.why_not and picture_ms > trust.gap_ms
+    def _place(self, alias: str) -> int:
+        """Of an account: its row of trust too."""
+        return self.book.accounts[alias].place
 
     def _shown(self, alias: str, rows: Mapping[RowKey, Told], before: Mapping[int, Standing]) -> None:
         """A picture changed these rows, and the stream owed that."""
@@ -274,29 +252,59 @@ class Scheme(ABC):
 
     def _time(self) -> list[Verdict]:
         """Silence is an event: ages, and what follows from them."""
-        pools, judge = self.book.pools, self.judge
-        seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
-        lag_ms = self.book.set_ages(seen_ms, self.now_ms)
-        held, overheld = self._held(np.arange(len(pools)))
+        pools, judge, every = self.book.pools, self.judge, np.arange(len(self.book.pools))
+        self._cover()
+        lag_ms = self.book.set_ages(self.trust.seen_ms(slice(None), self.now_ms)[pools.trust], self.now_ms)
+        pools.active |= self._expected()
+        held, overheld = self._held(every)
         lag_ms[overheld] = np.maximum(lag_ms, self.now_ms - pools.held_ms)[overheld]  # else one that was OK would be silent
         verdicts = judge.lagging(lag_ms, held & ~overheld)
         was_blind = pools.blind.copy()
-        self._mark_trust(np.arange(len(pools)))
+        self._mark_trust(every)
         verdicts += judge.blinded(np.flatnonzero(pools.blind & ~was_blind))
         if (was_blind & ~pools.blind).any():
             verdicts += judge.ratios()
         self.explain.begin_baselines()
         for feed, age_ms in self._feed_ages().items():
             verdicts += judge.feed_age(self.venue_rules.stale, feed, age_ms)
-        snapshot_ms = np.array([trust.snapshot_ms for trust in self.trust.values()], np.int64)
-        overdue_ms = np.where(self._reconciles(), np.maximum(0, self._ages(snapshot_ms) - self.due_ms), 0)
-        verdicts += judge.accounts_age("account", "the picture of the account", self._ages(seen_ms))
-        verdicts += judge.accounts_age("reconciliation", "the reconciliation, beyond its due time,", overdue_ms)
-        return verdicts
+        return verdicts + self._trust_ages()
 
-    def _reconciles(self) -> BoolColumn:
-        """Whether full pictures of each account come regularly; by place of the account."""
-        return np.ones(len(self.trust), np.bool_)
+    def _trust_ages(self) -> list[Verdict]:
+        """What is not sure, and what is not verified, by what one full picture covers."""
+        trust, pools, judge = self.trust, self.book.pools, self.judge
+        pool = trust.rows.pool
+        own = pool >= 0  # a pool's: it speaks while it holds anything
+        active, held = np.ones(len(trust), np.bool_), np.zeros(len(trust), np.bool_)
+        active[own], held[own] = pools.active[pool[own]], self._held(pool[own])[0] & ~trust.rows.broken[own]
+        sure, now_ms = trust.sure(), self.now_ms
+        unsure_ms = np.where(active, trust.unsure_for_ms(now_ms), 0)
+        overdue_ms = np.where(active, trust.overdue_ms(slice(None), now_ms), 0.0)
+        part_open = np.zeros(len(trust), np.bool_)  # of an account: a pool of it is not sure, or not verified
+        np.logical_or.at(part_open, trust.rows.account[own], (active & (~sure | (overdue_ms > 0)))[own])
+        part_open[own] = False
+        overdue_ms[~sure] = 0.0  # its age says more
+        lapsed = (overdue_ms > 0) & trust.lapsed(slice(None), now_ms)
+        return judge.pictures(trust, unsure_ms, held, ~part_open) + judge.reconciliations(
+            trust, overdue_ms, lapsed, held, ~part_open & (sure | ~active)
+        )
+
+    def _cover(self) -> None:
+        """Gives each new pool its row of trust."""
+        pools = self.book.pools
+        for row in range(self._covered, len(pools)):
+            pools.trust[row] = self._trust_row(row)
+        self._covered = len(pools)
+
+    @abstractmethod
+    def _trust_row(self, pool: int) -> int:
+        """For a new pool."""
+
+    def _expected(self) -> BoolColumn:
+        """By pool: of which nothing is known but that it is there."""
+        trust = self.trust.rows
+        row = self.book.pools.trust
+        expected: BoolColumn = (trust.pool[row] >= 0) & (trust.due[row] == Due.FIRST)
+        return expected
 
     def _feed_ages(self) -> dict[str, int]:
         """ms, by the feed's name."""
@@ -304,26 +312,21 @@ class Scheme(ABC):
         newest_rate_ms = self.market.newest_rate_ms() if self.book.uses_rates() else self.now_ms
         return {self.price_feed: self._age(newest_price_ms), "asset index": self._age(newest_rate_ms)}
 
-    def _account_seen(self, trust: Trust) -> int:
-        """When the account's rows were last sure: now, while its stream is live."""
-        return max(trust.snapshot_ms, trust.sure_ms) if trust.why_not else self.now_ms
-
     def _age(self, seen_ms: int) -> int:
         """What was never seen ages from the start, after a grace."""
         return self.now_ms - seen_ms if seen_ms != NEVER else max(0, self.now_ms - self._started_ms - START_GRACE_MS)
 
-    def _ages(self, seen_ms: IntColumn) -> IntColumn:
-        return np.where(seen_ms == NEVER, self._age(NEVER), self.now_ms - seen_ms)
-
     def _mark_trust(self, rows: Rows) -> None:
         """Writes which pools may improve and which are blind, from their ages as of the last second."""
-        pools = self.book.pools
-        account, fresh_ms = pools.account[rows], pools.fresh_ms[rows]
+        self._cover()
+        pools, trust = self.book.pools, self.trust
+        account, fresh_ms, row = pools.account[rows], pools.fresh_ms[rows], pools.trust[rows]
         age = np.where(fresh_ms == NEVER, 0, self.now_ms - fresh_ms)
-        trusted = np.array([not trust.why_not for trust in self.trust.values()])[account]
-        pools.may_improve[rows] = trusted & (age <= self.improve_ms[account])
+        verified = trust.overdue_ms(row, self.now_ms) == 0
+        pools.may_improve[rows] = trust.sure(row) & verified & (age <= trust.improve_ms[account])
         _, overheld = self._held(rows)
-        pools.blind[rows] = ((age >= self.unknown_ms[account]) | overheld) & pools.active[rows]
+        lapsed = trust.lapsed(row, self.now_ms)
+        pools.blind[rows] = ((age >= trust.unknown_ms[account]) | lapsed | overheld) & pools.active[rows]
 
     def _held(self, rows: Rows) -> tuple[BoolColumn, BoolColumn]:
         """(whose alerts are held as the venue settles, of those the ones that have been for too long)."""
@@ -370,7 +373,7 @@ class Scheme(ABC):
         return self.explain.levers(row, next((target for target in targets if health < target), targets[0]))
 
     def figures(self, row: int, levels: LevelColumn | None = None) -> PoolFigures:
-        why = self.trust[self.book.pool_keys[row].account].why_not
+        why = self.trust.why_not(int(self.book.pools.trust[row]), self.now_ms)
         level = int((self.judge.pool_levels() if levels is None else levels)[row])
         return self.explain.figures(row, now_ms=self.now_ms, level=level, trusted=not why, why_untrusted=why)
 
@@ -431,9 +434,31 @@ class Scheme(ABC):
         """Market feeds and accounts that are as old as the limit `critical` of their rule `stale`, in plain words."""
         unknown_ms = self.venue_rules.stale.unknown_ms if self.venue_rules.stale.enabled else math.inf
         feeds = [feed for feed, age_ms in self._feed_ages().items() if age_ms >= unknown_ms]
-        seen_ms = np.array([self._account_seen(trust) for trust in self.trust.values()], np.int64)
-        aliases = np.array(list(self.trust))[self._ages(seen_ms) >= self.unknown_ms]
-        return [f"the {feed} feed of {self.name}" for feed in feeds] + [f"account {alias} of {self.name}" for alias in aliases]
+        return [f"the {feed} feed of {self.name}" for feed in feeds] + [
+            f"{pool} of account {alias} of {self.name}" if pool else f"account {alias} of {self.name}"
+            for alias, pool in (self.trust.names[row] for row in np.flatnonzero(self._unknown_rows()))
+        ]
+
+    def _unknown_rows(self) -> BoolColumn:
+        """By row of trust: what is so old that nothing is known of it."""
+        trust, pools = self.trust, self.book.pools
+        old = trust.unsure_for_ms(self.now_ms) >= trust.unknown_ms[trust.rows.account]
+        old |= trust.lapsed(slice(None), self.now_ms)
+        own = trust.rows.pool >= 0
+        old[own] &= pools.active[trust.rows.pool[own]]
+        return old
+
+    def untrusted(self) -> dict[str, str]:
+        """Why an account is not trusted, by alias; "" where it is. It is only as sure as each of its pools."""
+        trust, pools = self.trust, self.book.pools
+        whys: dict[str, list[str]] = {alias: [] for alias in self.rules}
+        for row in np.flatnonzero(~trust.sure() | (trust.overdue_ms(slice(None), self.now_ms) > 0)).tolist():
+            alias, pool = trust.names[row]
+            if not pool:
+                whys[alias] = [trust.why_not(row, self.now_ms)]
+            elif pools.active[trust.rows.pool[row]] and not any(": " not in why for why in whys[alias]):
+                whys[alias].append(f"{pool}: {trust.why_not(row, self.now_ms)}")
+        return {alias: "; ".join(why) for alias, why in whys.items()}
 
     def guarantee_asset_ratio(self) -> Array:
         """By pool; NaN where the scheme has none."""

@@ -185,6 +185,15 @@ class CoinBalance(Struct, frozen=True, kw_only=True):
     venue_liquidation_price: float | None = None
 
 
+class CoinsHeld(Struct, frozen=True):
+    """The coins in which an account holds anything, or that are to be watched: of each a snapshot is to come."""
+
+    venue: str
+    account: str
+    coins: tuple[str, ...]
+    as_of_ms: int
+
+
 class CoinSnapshot(Struct, frozen=True, kw_only=True):
     """A full picture of one coin of one account. What is missing in it is flat, unless a newer row says otherwise.
 
@@ -197,6 +206,7 @@ class CoinSnapshot(Struct, frozen=True, kw_only=True):
     balance: CoinBalance
     positions: tuple[Position, ...]
     implied_prices: dict[str, float]  # last prices that the venue computed its figures with
+    live: bool = False  # the account's stream was open when it was asked for, and carries the coin on from here
 
 
 class CoinUpdate(Struct, frozen=True, kw_only=True):
@@ -290,6 +300,7 @@ Event = (
     | Settlement
     | AccountSnapshot
     | AccountUpdate
+    | CoinsHeld
     | CoinSnapshot
     | CoinUpdate
     | LeverageChanged

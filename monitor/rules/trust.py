@@ -21,7 +21,12 @@ class StaleRule(LadderRule):
     high: float | None = Field(15.0, gt=0, description="age, s; an older pool cannot improve")
     critical: float | None = Field(60.0, gt=0, description="age, s; an older pool is UNKNOWN")
     hysteresis: float = Field(0.0, ge=0, lt=1, description="fresh data clear at once")
-    reconcile_due_s: float = Field(45.0, gt=0, description="a full picture of the account may be this old before it ages, s")
+    reconcile_due_s: float = Field(
+        45.0, gt=0, description="a full picture of the account (HTX: of the coin) may be this old, s; then it is unverified"
+    )
+    unverified_s: float = Field(
+        300.0, gt=0, description="beyond that it is UNKNOWN once its stream has brought nothing for this long either, s"
+    )
 
     @property
     def improve_ms(self) -> float:
@@ -41,6 +46,24 @@ class StaleRule(LadderRule):
             return f"{subject} is fresh again"
         unknown = "; the figures are UNKNOWN" if level >= Level.CRITICAL else ""
         return f"{subject} is {value:.0f} s old, limit {limit:g} s{unknown}"
+
+    def judge_unverified(self, overdue_s: Array, lapsed: NDArray[np.bool_], was: Levels) -> Levels:
+        """overdue_s: of a full picture, beyond its due time; lapsed: the stream brings nothing either. Only that is critical."""
+        milder = max((level for level, _ in self.ladder if level < Level.CRITICAL), default=Level.OK)
+        level = np.minimum(above(self, overdue_s, was), np.int8(milder))
+        level[lapsed] = Level.CRITICAL
+        return level
+
+    def unverified_summary(self, subject: str, level: Level, value: float, limit: float | None) -> str:
+        """value: s beyond the due time."""
+        if level <= Level.OK:
+            return f"{subject} is in time again"
+        if level >= Level.CRITICAL:
+            return (
+                f"{subject} is {value:.0f} s beyond its due time, and the stream brought nothing for {self.unverified_s:g} s "
+                "either; the figures are UNKNOWN"
+            )
+        return f"{subject} is {value:.0f} s beyond its due time, limit {limit:g} s; the figures are unverified"
 
 
 class ReconcileRule(LadderRule):

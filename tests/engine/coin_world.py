@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from msgspec import structs
 from oracle_htx import CoinAccount, figures
 
 from monitor.engine.engine import Engine
@@ -22,6 +23,8 @@ from monitor.model.events import (
     PriceKind,
     Prices,
     Settlement,
+    StreamDown,
+    StreamUp,
     TimePassed,
 )
 from monitor.model.figures import PoolFigures, PoolKey
@@ -176,5 +179,80 @@ class CoinWorld:
 
     def pool(self) -> PoolFigures:
         figures = self.engine.figures(PoolKey(VENUE, "main", "BTC"))
+        assert figures is not None
+        return figures
+
+
+class TwoCoins(CoinWorld):
+    """BTC is healthy; ETH stands at a health of its static balance × 500, at 1,000 USD in contracts of 10 USD."""
+
+    def market(self) -> None:
+        rows = [Instrument("BTC1", "BTC", "1", face=100.0), Instrument("ETH1", "ETH", "1", face=10.0)]
+        self.feed(Instruments(VENUE, tuple(rows)))
+        eth = FactorTable("ETH", 10.0, (FactorTier(0, 0, math.inf, 0.2),))
+        self.feed(GuaranteeTables(VENUE, self.now_ms, (self.factor_table(0.2), eth)))
+        self.last({"BTC1": 10_000.0, "ETH1": 1_000.0})
+
+    def eth(self, health: float) -> list[Transition]:
+        """10 contracts at 10x: 0.01 ETH of margin in use, liquidated at 0.002 ETH."""
+        return self.feed(
+            CoinSnapshot(
+                venue=VENUE,
+                account="main",
+                as_of_ms=self.now_ms,
+                balance=CoinBalance(
+                    coin="ETH",
+                    margin_static=health * 0.002,
+                    profit_real=0.0,
+                    margin_frozen=0.0,
+                    leverage=10.0,
+                    adjust_factor=None,
+                    version_ms=self.now_ms,
+                ),
+                positions=(Position("ETH1", "LONG", 10.0, 1_000.0, self.now_ms, margin_asset="ETH"),),
+                implied_prices={},
+            )
+        )
+
+    def btc(self) -> list[Transition]:
+        return self.snapshot({"BTC1": 100.0})
+
+    def up(self) -> list[Transition]:
+        return self.feed(StreamUp(VENUE, "main", "user"))
+
+    def down(self) -> list[Transition]:
+        return self.feed(StreamDown(VENUE, "main", "user", "reset"))
+
+    def eth_pushed(self) -> list[Transition]:
+        """As the venue does every 5 s: the legs, unchanged."""
+        leg = Position("ETH1", "LONG", 10.0, 1_000.0, self.now_ms, margin_asset="ETH")
+        return self.feed(CoinUpdate(venue=VENUE, account="main", event_time_ms=self.now_ms, reason="snapshot", positions=(leg,)))
+
+    def tick(self) -> list[Transition]:
+        """A second passes; prices tick at their values."""
+        return self.last({"BTC1": 10_000.0, "ETH1": 1_000.0}) + self.feed(TimePassed())
+
+    def picture(self, coin: str) -> CoinSnapshot:
+        """The event itself."""
+        leg = {"BTC": ("BTC1", 100.0, 10_000.0), "ETH": ("ETH1", 10.0, 1_000.0)}[coin]
+        return CoinSnapshot(
+            venue=VENUE,
+            account="main",
+            as_of_ms=self.now_ms,
+            balance=structs.replace(self.balance(), coin=coin, margin_static=1.0 if coin == "BTC" else 0.06),
+            positions=(Position(leg[0], "LONG", leg[1], leg[2], self.now_ms, margin_asset=coin),),
+            implied_prices={},
+        )
+
+    def live(self) -> None:
+        """Both coins have their picture, and the stream carries them on."""
+        self.market()
+        self.btc()
+        self.eth(30.0)
+        self.up()
+        self.tick()
+
+    def of(self, coin: str) -> PoolFigures:
+        figures = self.engine.figures(PoolKey(VENUE, "main", coin))
         assert figures is not None
         return figures

@@ -227,6 +227,7 @@ def test_a_settlement_that_does_not_end_is_told_of_a_pool_that_was_ok(pictures: 
         "an input of the pool is 300 s old, limit 60 s; the figures are UNKNOWN; the venue says that BTC settles, for 300 s now"
     )
     world.settling(False)
+    world.snapshot({"BTC231229": 500.0})  # the coin is read again
     said = world.seconds(2, price)
     assert [(t.key.rule, t.level.word, t.summary) for t in said if t.key.pool == "BTC"] == [
         ("stale", "ok", "an input of the pool is fresh again")

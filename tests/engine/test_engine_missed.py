@@ -158,7 +158,7 @@ def test_a_stream_that_is_closed_for_its_deafness_is_told_of() -> None:
 
 
 def never_up(world: World) -> None:
-    world.engine._schemes[VENUE].trust["main"].live = False
+    world.engine._schemes[VENUE].trust.rows.carried[:] = False
 
 
 def mode(world: World) -> None:

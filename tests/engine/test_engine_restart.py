@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from coin_world import VENUE as HTX
-from coin_world import CoinWorld
+from coin_world import TwoCoins
 from engine_world import VENUE as BINANCE
 from engine_world import World
 
 from monitor.model.alerts import Incident, IncidentKey, Level, Transition
-from monitor.model.events import CoinBalance, CoinSnapshot, GuaranteeTables, Instruments, Position, Settlement, StreamUp
+from monitor.model.events import Settlement
 from monitor.model.figures import PoolKey
-from monitor.model.instruments import FactorTable, FactorTier, Instrument
 from monitor.rules import RuleBook
 
 GONE = "the pool no longer exists"
@@ -29,41 +26,6 @@ def coin_health(coin: str, level: Level = Level.CRITICAL) -> dict[IncidentKey, I
 
 
 # ------------------------------------------------------------------ HTX: pictures come by coin
-
-
-class TwoCoins(CoinWorld):
-    """BTC is healthy; ETH stands at a health of its static balance × 50, at 1,000 USD in contracts of 10 USD."""
-
-    def market(self) -> None:
-        rows = [Instrument("BTC1", "BTC", "1", face=100.0), Instrument("ETH1", "ETH", "1", face=10.0)]
-        self.feed(Instruments(HTX, tuple(rows)))
-        eth = FactorTable("ETH", 10.0, (FactorTier(0, 0, math.inf, 0.2),))
-        self.feed(GuaranteeTables(HTX, self.now_ms, (self.factor_table(0.2), eth)))
-        self.last({"BTC1": 10_000.0, "ETH1": 1_000.0})
-
-    def eth(self, health: float) -> list[Transition]:
-        """10 contracts at 10x: 0.01 ETH of margin in use, liquidated at 0.002 ETH."""
-        return self.feed(
-            CoinSnapshot(
-                venue=HTX,
-                account="main",
-                as_of_ms=self.now_ms,
-                balance=CoinBalance(
-                    coin="ETH",
-                    margin_static=health * 0.002,
-                    profit_real=0.0,
-                    margin_frozen=0.0,
-                    leverage=10.0,
-                    adjust_factor=None,
-                    version_ms=self.now_ms,
-                ),
-                positions=(Position("ETH1", "LONG", 10.0, 1_000.0, self.now_ms, margin_asset="ETH"),),
-                implied_prices={},
-            )
-        )
-
-    def up(self) -> list[Transition]:
-        return self.feed(StreamUp(HTX, "main", "user"))
 
 
 def told(said: list[Transition]) -> list[tuple[str, str, str]]:

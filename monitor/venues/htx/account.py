@@ -187,8 +187,7 @@ class AccountStream:
 
     def _went_down(self, ended: StreamEnded) -> None:
         count(self._status.reconnects, ended.reason)
-        was_up = self._status.up
-        self._coins.closed()
+        was_up = self._coins.closed() or self._status.up  # a coin may have been carried before all were
         self._status.set_down(ended.detail)
         if was_up or ended.reason != self._told_reason:
             self._told_reason = ended.reason

@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import NoReturn
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
-from monitor.model.events import CoinSnapshot, CoinUpdate
+from monitor.model.events import CoinsHeld, CoinSnapshot, CoinUpdate
 from monitor.model.streams import count
 from monitor.venues.base import AccountAccess, Fault, VenueError
 from monitor.venues.due import Schedule
 from monitor.venues.htx.contracts import Contracts
 from monitor.venues.htx.rest import UNKNOWN_CODES, in_settlement
-from monitor.venues.htx.rows import is_empty
+from monitor.venues.htx.rows import VENUE, is_empty
 from monitor.venues.htx.settlements import Refreshed, Settlements
 from monitor.venues.htx.shared import Shared
 from monitor.venues.htx.signing import ACCOUNT_INFO, ACCOUNT_POSITION_INFO
@@ -39,6 +39,7 @@ class _Coin(Struct):
     tentative: bool = False  # taken in without knowing whether anything is held
     holds: bool = True  # anything at all
     legs: set[tuple[str, str]] = field(default_factory=set)  # contract and side
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)  # one snapshot at a time: two answers must not overtake each other
 
     def take(self, update: CoinUpdate) -> None:
         """What a push says of what is held: without legs, or without anything, the venue may push nothing more."""
@@ -74,7 +75,9 @@ class AccountCoins:
         self._log = shared.log.bind(account=access.alias)
         self._coins: dict[str, _Coin] = {}
         self._due = Schedule()
-        self._taking = asyncio.Lock()  # one snapshot at a time: two answers must not overtake each other
+        self._backoffs: dict[str, Backoff] = {}  # by thing of the schedule: a coin that is refused delays no other
+        self._busy: set[str] = set()  # what is being asked for now
+        self._again: set[str] = set()  # and was due once more meanwhile
         self._open = False  # the stream delivers, and what it brings is held back where that is needed
         self._gap = 0  # number of the gap that began last: a snapshot ends only the gap that it was asked in
         self._discovered = False  # since the last gap
@@ -106,8 +109,9 @@ class AccountCoins:
         self._open = True
         self.request()
 
-    def closed(self) -> None:
-        """A gap: nothing is whole until it was read again. REST in the stream's place meanwhile."""
+    def closed(self) -> bool:
+        """A gap: nothing is whole until it was read again. REST in the stream's place meanwhile. True: something was whole."""
+        was_live = any(state.live for state in self._coins.values())
         self._gap += 1
         self._open = self._discovered = False
         for state in self._coins.values():
@@ -115,6 +119,7 @@ class AccountCoins:
             state.held.clear()  # the next snapshot holds it
         for thing in (_DISCOVERY, *self._coins):
             self._due.within(thing, self._settings.fallback_s)
+        return was_live
 
     def request(self, coin: str = "") -> None:
         """A snapshot of the coin as soon as the pace allows; of all, and a look for new ones, where it is not known."""
@@ -148,22 +153,33 @@ class AccountCoins:
     # -------------------------------------------------------------- snapshots
 
     async def run(self) -> NoReturn:
-        backoff = Backoff(self._settings.retry_min_s, self._settings.backoff_max_s)
+        """Each coin is asked for on its own: one that is refused, missing or never answered delays no other."""
         self._due.within(_DISCOVERY, self._settings.fallback_s)
-        while True:
-            thing = await self._due.next()
-            try:
-                await (self._discover() if thing == _DISCOVERY else self._reconcile(thing))
-            except VenueError as exc:
-                self._failed(exc)
-                wait_s = exc.wait_s(self._shared.now_ms()) + backoff.next_s()
-                if exc.reason not in _OF_ONE_COIN:
-                    await asyncio.sleep(wait_s)  # the other coins would meet the same
-                    wait_s = 0.0
-                self._due.within(thing, wait_s)
-                continue
+        async with asyncio.TaskGroup() as group:
+            while True:
+                thing = await self._due.next()
+                if thing in self._busy:
+                    self._again.add(thing)
+                else:
+                    self._busy.add(thing)
+                    group.create_task(self._ask(thing))
+        raise AssertionError("the loop has no end")
+
+    async def _ask(self, thing: str) -> None:
+        backoff = self._backoffs.setdefault(thing, Backoff(self._settings.retry_min_s, self._settings.backoff_max_s))
+        try:
+            await (self._discover() if thing == _DISCOVERY else self._reconcile(thing))
+        except VenueError as exc:
+            self._failed(exc)
+            self._due.within(thing, exc.wait_s(self._shared.now_ms()) + backoff.next_s())
+        else:
             backoff.reset()
             self._looked()
+            if thing in self._again:
+                self._due.within(thing, 0)
+        finally:
+            self._busy.discard(thing)
+            self._again.discard(thing)
 
     async def _discover(self) -> None:
         """In which coins the account holds anything."""
@@ -185,7 +201,14 @@ class AccountCoins:
             if coin not in self._coins:
                 self._add(coin, tentative=tentative)
         self._discovered = self._discovered or gap == self._gap
-        self._due.within(_DISCOVERY, self._settings.discover_s)
+        if not tentative:
+            self._list()
+        self._due.within(_DISCOVERY, self._settings.discover_s if self._open else self._settings.fallback_s)
+
+    def _list(self) -> None:
+        """Says of which coins a snapshot is to come."""
+        coins = tuple(coin for coin, state in self._coins.items() if not state.tentative)
+        self._shared.emit(CoinsHeld(VENUE, self._access.alias, coins, self._shared.clock.floor_ms()))
 
     def _add(self, coin: str, *, tentative: bool = False) -> _Coin:
         state = self._coins[coin] = _Coin(deque(maxlen=self._settings.buffer_events_max), tentative=tentative)
@@ -196,6 +219,7 @@ class AccountCoins:
 
     def _drop(self, coin: str) -> None:
         self._coins.pop(coin, None)
+        self._backoffs.pop(coin, None)
         self._due.forget(coin)
 
     async def _reconcile(self, coin: str) -> None:
@@ -215,6 +239,7 @@ class AccountCoins:
             elif exc.code in UNKNOWN_CODES or exc.code == _NOT_OPENED:
                 self._log.warning("coin_dropped", coin=coin, code=exc.code, detail=exc.detail)
                 self._drop(coin)
+                self._list()
                 self._contracts.request()
                 return
             else:
@@ -239,7 +264,7 @@ class AccountCoins:
         return Refreshed.DONE
 
     async def _take(self, coin: str, state: _Coin) -> None:
-        async with self._taking:
+        async with state.taking:
             gap, was_open = self._gap, self._open
             snapshot = await self._fetch(coin)
             empty = is_empty(snapshot.balance) and not snapshot.positions
@@ -250,9 +275,10 @@ class AccountCoins:
             self._contracts.use(coin)
             if not self._contracts.knows(leg.symbol for leg in snapshot.positions):
                 self._contracts.request()
-            self._shared.emit(snapshot)
+            live = was_open and gap == self._gap
+            self._shared.emit(structs.replace(snapshot, live=live))
             state.holds, state.legs = not empty, {(leg.symbol, leg.side) for leg in snapshot.positions}
-            if was_open and gap == self._gap and not state.live:
+            if live and not state.live:
                 state.live = True
                 while state.held:
                     self._shared.emit(state.held.popleft())
