@@ -12,6 +12,7 @@ from monitor import __version__
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.message import IncidentRecord, OutboxRow
 from monitor.alerts.own import of_monitor
+from monitor.alerts.routes import CHANNEL_RULE, STORE_RULE
 from monitor.bans import Bans
 from monitor.clock import Clock, TrueTime
 from monitor.config import AccountConfig, Config
@@ -28,6 +29,7 @@ from monitor.model.figures import PoolFigures, PoolKey
 from monitor.rate_memory import RateKeeper
 from monitor.readout import Readout
 from monitor.refusals import RefusalLog
+from monitor.rules import RuleBook
 from monitor.status_line import status_line
 from monitor.store import Store
 from monitor.venues import Venue
@@ -162,6 +164,7 @@ class Monitor:
                 levers_of=self._levers,
                 now_ms=clock.now_ms,
                 true_ms=self._true.now_ms,
+                exists=_names(config),
                 clock_s=self._clock_s,
             )
             self.engine = engine_of(config, {incident.key: incident for incident in self.desk.incidents()})
@@ -373,6 +376,15 @@ def venues_of(config: Config, emit: Emit, clock: Clock) -> list[Venue]:
         VENUES[name](config, [_access(account) for account in config.accounts if account.venue == name], emit, clock)
         for name in dict.fromkeys(account.venue for account in config.accounts)
     ]
+
+
+def _names(config: Config) -> dict[str, list[str]]:
+    """What a silence may name."""
+    return {
+        "venue": list(dict.fromkeys(account.venue for account in config.accounts)),
+        "account": [account.name for account in config.accounts],
+        "rule": [*RuleBook.model_fields, CHANNEL_RULE, STORE_RULE],
+    }
 
 
 def _access(account: AccountConfig) -> AccountAccess:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from types import MappingProxyType
 
 import structlog
 from msgspec import structs
@@ -34,6 +35,8 @@ from monitor.model.figures import PoolFigures, PoolKey
 TRANSITIONS_PER_COMMIT = 500  # a crash crosses thousands at once: the first are sent while the rest are written
 REPEATS_PER_TICK = 200  # what crossed in one crash is due in one second: spread over several, worst first
 
+NOTHING: Mapping[str, Collection[str]] = MappingProxyType({})
+
 log = structlog.get_logger()
 
 
@@ -47,7 +50,8 @@ class AlertDesk:
     `handle` and `tick` return when their outcome is in the store; `run` sends, until it is cancelled.
     store: loaded. figures_of, levers_of: the present ones, for what is told again.
     now_ms: wall clock at the start, carried on steadily. true_ms: the time that receivers go by, None while nobody knows whether
-    our clock is right; without it: now_ms. clock_s: monotonic.
+    our clock is right; without it: now_ms. clock_s: monotonic. exists: names that a silence may name, by "venue", "account" and
+    "rule"; without it: any.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class AlertDesk:
         clock_s: Callable[[], float] = time.monotonic,
         new_id: Callable[[int], str] | None = None,
         rng: random.Random | None = None,
+        exists: Mapping[str, Collection[str]] = NOTHING,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -79,6 +84,7 @@ class AlertDesk:
             passed_on_to={channel.name for channel in settings.channels if channel.wants_acknowledgements},
             now_ms=now_ms,
             new_id=new_id,
+            exists={**exists, "channel": self._routes.channels} if exists else exists,
         )
         self._teller = Teller(
             self._book,

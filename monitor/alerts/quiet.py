@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 from msgspec import structs
@@ -11,6 +11,7 @@ from monitor.alerts.book import Book, Work
 from monitor.alerts.decide import in_force, unacknowledged
 from monitor.alerts.message import IncidentRecord, Message, Reason
 from monitor.alerts.outbox import OutboxStore
+from monitor.alerts.routes import CHANNEL_RULE
 from monitor.alerts.settings import MINUTE_MS
 from monitor.alerts.silences import Silences
 from monitor.alerts.text import one_line
@@ -25,6 +26,7 @@ class Quiet:
     """Implements `model.view.Desk`. What a silence held back is told by others, once it is over.
 
     passed_on_to: the channels that want to know of acknowledgements.
+    exists: what a silence may name, by its part, such as "account"; a part that is not there may be anything.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Quiet:
         passed_on_to: Collection[str],
         now_ms: Callable[[], int],
         new_id: Callable[[int], str],
+        exists: Mapping[str, Collection[str]],
     ) -> None:
         self._book = book
         self._silences = silences
@@ -43,6 +46,7 @@ class Quiet:
         self._passed_on_to = passed_on_to
         self._now_ms = now_ms
         self._new_id = new_id
+        self._exists = exists
 
     async def acknowledge(self, incident_id: str, *, author: str, note: str, minutes: float) -> Incident | None:
         """Stops the repeats of an open incident for so many minutes, unless it gets worse."""
@@ -83,6 +87,7 @@ class Quiet:
         """Messages about what matches wait for so many minutes; emergencies, liquidations and ends do not wait."""
         if match == IncidentKey("", "", "", ""):
             raise ValueError("a silence must name a venue, account, pool, rule or subject")
+        self._check(match)
         author, note = _by(author), one_line(note)
         async with self._book.deciding():
             now_ms = self._now_ms()
@@ -98,6 +103,18 @@ class Quiet:
             log.warning("silence_begins", silence=silence.id, author=author, minutes=minutes, match=structs.asdict(match))
             await self._store.commit(silences=[silence])
         return silence
+
+    def _check(self, match: IncidentKey) -> None:
+        """A silence of something that is not there holds nothing back, and its author believes that it does."""
+        parts = {"venue": match.venue, "account": match.account, "rule": match.rule}
+        if match.rule == CHANNEL_RULE:
+            parts["channel"] = match.subject
+        for part, name in parts.items():
+            there = self._exists.get(part)
+            is_open = any(getattr(record.incident.key, part, "") == name for record in self._book)
+            if name and there is not None and name not in there and not is_open:
+                called = one_line(name, AUTHOR_CHARS_MAX)
+                raise ValueError(f"no {part} is called {called}; there are: {', '.join(there) or 'none'}")
 
     async def unsilence(self, silence_id: str) -> bool:
         """Ends a silence; what it held back is told at the next tick."""

@@ -21,6 +21,7 @@ from monitor.web.answers import JSON, RefusedError, json_answer, problem
 from monitor.web.status import incident_rows
 
 BODY_BYTES_MAX = 8192
+OPEN_SHOWN_MAX = 10
 ALERT_IDS = "GET /api/v1/alerts lists what is open"
 SILENCE_IDS = "GET /api/v1/silences lists what is in force"
 
@@ -77,7 +78,7 @@ class DeskPaths:
         except ValueError as exc:
             raise _refused(400, str(exc)) from None
         if incident is None:
-            return problem(404, "there is no such open incident", ALERT_IDS)
+            return problem(404, "there is no such open incident", self._open())
         return json_answer(incident_rows([incident])[0])
 
     async def _unacknowledge(self, request: web.Request) -> web.Response:
@@ -106,6 +107,12 @@ class DeskPaths:
         if not await self._writing().unsilence(silence_id):
             return problem(404, "there is no such silence in force", SILENCE_IDS)
         return json_answer({"ended": silence_id})
+
+    def _open(self) -> str:
+        """What there is to be acknowledged, the worst first."""
+        ids = [incident.id for incident in self._view.incidents()]
+        more = f" and {len(ids) - OPEN_SHOWN_MAX} more; {ALERT_IDS}" if len(ids) > OPEN_SHOWN_MAX else ""
+        return f"open: {', '.join(ids[:OPEN_SHOWN_MAX])}{more}" if ids else "nothing is open"
 
     def _writing(self) -> Desk:
         if self._desk is None:

@@ -21,6 +21,7 @@ from monitor.model.secret import Secret
 from monitor.store import Store
 from monitor.web.server import Server, ServerSettings
 
+EXISTS = {"venue": ["binance"], "account": ["main"], "rule": ["health", "stale", "channel"]}
 TOKEN = "canary-token-of-the-page"
 
 
@@ -66,7 +67,7 @@ async def run(*args: str) -> tuple[int, str, str]:
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     store = await Store.open(":memory:", IncidentRecord, OutboxRow, now_ms=lambda: NOW_MS)
-    desk = AlertDesk(AlertSettings(), store, figures_of=lambda key: None, now_ms=lambda: NOW_MS)
+    desk = AlertDesk(AlertSettings(), store, figures_of=lambda key: None, now_ms=lambda: NOW_MS, exists=EXISTS)
     key = IncidentKey("binance", "main", "USD", "health")
     summary = "health 1.18 [red]is[/red] at\x1b[2J or below 1.20"
     await desk.handle([Transition(key=key, level=Level.CRITICAL, was=Level.OK, at_ms=NOW_MS - 240_000, summary=summary)])
@@ -123,6 +124,8 @@ async def test_json(daemon: Daemon) -> None:
     [
         (["ack", "20261122T053424-NONE0"], True, 1, "no such open incident", "an unknown incident"),
         (["ack", "../silences"], True, 1, "the daemon refused", "an id is no path"),
+        (["ack", "20261122T053424-NONE0"], True, 1, "open: ", "what there is"),
+        (["silence", "--account", "mian"], True, 1, "there are: main", "a typo would hold nothing back"),
         (["unsilence", "S1"], True, 1, "no such silence", "an unknown silence"),
         (["alerts"], False, 1, "--token-file", "the token is missing"),
         (["ack", "X", "--minutes", "0"], True, 2, "--minutes", "no time"),

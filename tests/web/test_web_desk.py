@@ -19,6 +19,7 @@ from monitor.model.secret import Secret
 from monitor.store import Store
 
 TOKEN = "canary-token-of-the-page"
+EXISTS = {"venue": ["binance"], "account": ["main", "spare"], "rule": ["health", "stale", "channel"]}
 ANN = {"author": "ann", "note": "adding margin", "minutes": 30}
 JSON = {"Content-Type": "application/json"}
 
@@ -38,7 +39,7 @@ class DeskView(MemoryView):
 async def desk() -> AsyncIterator[AlertDesk]:
     """With one open incident."""
     store = await Store.open(":memory:", IncidentRecord, OutboxRow, now_ms=lambda: NOW_MS)
-    one = AlertDesk(AlertSettings(), store, figures_of=lambda key: None, now_ms=lambda: NOW_MS)
+    one = AlertDesk(AlertSettings(), store, figures_of=lambda key: None, now_ms=lambda: NOW_MS, exists=EXISTS)
     key = IncidentKey("binance", "main", "USD", "health")
     await one.handle([Transition(key=key, level=Level.CRITICAL, was=Level.OK, at_ms=NOW_MS, summary="health 1.18")])
     yield one
@@ -84,8 +85,8 @@ async def test_silences(serve: Serve, client: aiohttp.ClientSession, desk: Alert
     assert status == 201
     assert row["matches"] == [desk.incidents()[0].id], "what it silences now"
     assert (row["account"], row["rule"], row["venue"], row["author"]) == ("main", "health", "", "ann")
-    status, other = await call(client, "POST", url, ANN | {"account": "typo", "minutes": 5})
-    assert (status, other["matches"]) == (201, []), "a typo shows"
+    status, other = await call(client, "POST", url, ANN | {"account": "spare", "minutes": 5})
+    assert (status, other["matches"]) == (201, []), "nothing of it is open"
     _, listed = await call(client, "GET", url)
     assert [one["id"] for one in listed["silences"]] == [other["id"], row["id"]], "the next to end first"
     _, alerts = await call(client, "GET", f"{server.url}api/v1/alerts")
@@ -118,6 +119,16 @@ ACK, SILENCES = "api/v1/alerts/{id}/ack", "api/v1/silences"
         (ACK, [], 400, "Expected `object`", "not an object"),
         ("api/v1/alerts/20261122T053424-NONE0/ack", ANN, 404, "no such open incident", "unknown"),
         ("api/v1/alerts/%2e%2e%2fack/ack", ANN, 404, "", "nothing to climb"),
+        (
+            SILENCES,
+            ANN | {"account": "mian"},
+            400,
+            "no account is called mian; there are: main, spare",
+            "it would hold nothing back",
+        ),
+        (SILENCES, ANN | {"rule": "helth"}, 400, "no rule is called helth; there are: health, stale, channel", "nor would this"),
+        (SILENCES, ANN | {"venue": "htx", "account": "main"}, 400, "no venue is called htx; there are: binance", "nor this"),
+        (SILENCES, ANN | {"rule": "channel", "subject": "phone"}, 400, "no channel is called phone; there are: none", "nor this"),
         (SILENCES, ANN, 400, "must name", "silence about everything is a way to lose money"),
         (SILENCES, ANN | {"account": "main", "minutes": 10081}, 400, "$.minutes", "longer than a week"),
         (SILENCES, ANN | {"acount": "main"}, 400, "unknown field `acount`", "a typo would match more"),
@@ -136,6 +147,7 @@ async def test_refusals_are_explained(
         refusal = json.loads(await answer.read())
         assert (answer.status, answer.content_type) == (status, "application/json"), (why, refusal)
     assert says.lower() in refusal["error"].lower(), why
+    assert status != 404 or not path.startswith("api/v1/alerts/2") or desk.incidents()[0].id in refusal["hint"], "what is open"
     assert desk.incidents()[0].acknowledged is None
     assert desk.silences() == []
 
