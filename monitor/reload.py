@@ -13,6 +13,7 @@ import structlog
 from monitor.app import Ended, KeyRefusedError, Monitor
 from monitor.clock import Clock
 from monitor.config import Config
+from monitor.descriptors import raise_limit
 from monitor.lease import StoreInUseError
 from monitor.systemd import ServiceManager
 
@@ -131,6 +132,7 @@ async def run_until_signalled(config: Config, load_again: LoadAgain, environ: Ma
 
     environ: where the service manager says how to be told.
     """
+    raise_limit()
     loop = asyncio.get_running_loop()
     manager = ServiceManager(environ)
     daemon = Daemon(config, load_again, manager)

@@ -70,8 +70,8 @@ def print_json(value: Any) -> None:
 
 
 @contextlib.contextmanager
-def explained(address: str = "") -> Iterator[None]:
-    """Turns what can go wrong outside the program into a cause, a hint and an exit code."""
+def explained(address: str = "", setting: str = "web.listen") -> Iterator[None]:
+    """Turns what can go wrong outside the program into a cause, a hint and an exit code. setting: of the address."""
     from monitor.app import KeyRefusedError
     from monitor.config_errors import ConfigErrors
     from monitor.lease import StoreInUseError
@@ -87,7 +87,7 @@ def explained(address: str = "") -> Iterator[None]:
     except StoreInUseError as exc:
         raise fail(FAILED, str(exc), "stop that one, or give this one a store of its own: store.path") from None
     except OSError as exc:
-        hint = f"is another one running? set web.listen to another port than {address}" if address else ""
+        hint = f"is another one running? set {setting} to another port than {address}" if address else ""
         where = f"{exc.filename}: " if exc.filename else ""
         raise fail(FAILED, f"{where}{exc.strerror or exc}", hint) from None
 

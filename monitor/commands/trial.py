@@ -34,7 +34,7 @@ def demo(
             "--listen 127.0.0.1:PORT",
         )
     configure("error", "auto")
-    with explained(listen):
+    with explained(listen, "--listen"):
         run_async(run_demo(scenario, seconds, listen=listen))
 
 

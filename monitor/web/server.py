@@ -1,5 +1,6 @@
 """The HTTP server. It reads the `View`, asks the `Desk` for what a person may do, and is never in the way of a tick."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Protocol
@@ -9,15 +10,19 @@ import structlog
 from aiohttp import hdrs, web
 from msgspec import Struct, structs
 
+from monitor.descriptors import descriptors_max
 from monitor.model.secret import Secret
 from monitor.model.series import History
 from monitor.model.view import Desk, View
 from monitor.web.answers import gathered, json_answer, packed, problem, takes_openmetrics
 from monitor.web.around import incident_parts, missing_parts, stream_parts
 from monitor.web.charts import ChartPath
+from monitor.web.connections import Connections, connections_max
 from monitor.web.desk import BODY_BYTES_MAX, DeskPaths
 from monitor.web.events import EventFeed
+from monitor.web.gate import EVENTS_PATH, HISTORY_PATH, few_at_once, watched
 from monitor.web.guard import HEALTHY_PATH, LOOPBACK_NAMES, HostCheck, TokenCheck, guard, secure
+from monitor.web.listener import Listener
 from monitor.web.pools import PoolReader, Wanted, nearest_liquidation
 from monitor.web.status import (
     JSON_UTF8,
@@ -34,6 +39,7 @@ from monitor.web.status import (
 
 log = structlog.get_logger(__name__)
 
+SWEEP_S = 0.5
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 STATIC = {
@@ -65,7 +71,9 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     token: Secret | None = None
     version: str = ""
     event_interval_s: float = 0.2
-    send_timeout_s: float = 10.0
+    send_timeout_s: float = 10.0  # in which a client must take something
+    head_timeout_s: float = 10.0  # in which a request's head must come, once it has begun
+    body_timeout_s: float = 10.0
     pages_max: int = 32
 
 
@@ -97,33 +105,42 @@ class Server:
         self._reload = reload
         self._events: EventFeed | None = None
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         settings = self._settings
         if settings.token is None and settings.host not in LOOPBACK_NAMES:
             log.warning("web_open_to_network", host=settings.host, hint="set a token: whoever reaches this port sees balances")
+        descriptors, clock_s = descriptors_max(), asyncio.get_running_loop().time
+        maximum = connections_max(descriptors)
+        connections = Connections(maximum, clock_s, head_s=settings.head_timeout_s, send_s=settings.send_timeout_s)
         self._events = EventFeed(
             self._view,
             self._pools,
             interval_s=settings.event_interval_s,
             send_timeout_s=settings.send_timeout_s,
-            clients_max=settings.pages_max,
+            clients_max=min(settings.pages_max, maximum // 2),
         )
         runner = web.AppRunner(
-            self._app(self._events),
+            self._app(self._events, connections),
             access_log=None,
-            keepalive_timeout=75.0,  # longer than a scrape interval; also the time in which a new connection must ask something
+            keepalive_timeout=75.0,  # longer than a scrape interval
             shutdown_timeout=2.0,
             max_line_size=4096,
             max_field_size=4096,
         )
         await runner.setup()
+        assert runner.server is not None
         self._runner = runner
+        # As many as the page may have are left to the others: to deliveries and venues.
+        self._listener = Listener(runner.server, connections, descriptors - maximum)
         try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
+            await self._listener.open(settings.host, settings.port)
         except BaseException:
             await self.stop()
             raise
+        self._sweeping = asyncio.create_task(_sweep(connections), name="web-sweep")
         log.info("web_listening", url=self.url)
 
     def wake(self) -> None:
@@ -135,6 +152,11 @@ class Server:
         """Lets the pages go, then closes. May be called twice, and without a start."""
         if self._events is not None:
             self._events.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -142,21 +164,23 @@ class Server:
     @property
     def port(self) -> int:
         """The real one, once started."""
-        if self._runner is None or not self._runner.addresses:
-            return self._settings.port
-        port: int = self._runner.addresses[0][1]
-        return port
+        real = None if self._listener is None else self._listener.port
+        return self._settings.port if real is None else real
 
     @property
     def url(self) -> str:
         host = self._settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
-    def _app(self, events: EventFeed) -> web.Application:
+    def _app(self, events: EventFeed, connections: Connections) -> web.Application:
         settings = self._settings
         token = TokenCheck(settings.token) if settings.token is not None else None
         app = web.Application(
-            middlewares=[guard(HostCheck(settings.host, settings.host_names), token)],
+            middlewares=[
+                watched(connections),
+                guard(HostCheck(settings.host, settings.host_names), token),
+                few_at_once(connections, settings.body_timeout_s),
+            ],
             client_max_size=BODY_BYTES_MAX,
         )
         app.on_response_prepare.append(secure)
@@ -166,8 +190,8 @@ class Server:
         app.router.add_get("/metrics", self._scrape)
         app.router.add_get("/api/v1/status", self._status)
         app.router.add_get("/api/v1/alerts", self._alerts)
-        app.router.add_get("/api/v1/history", ChartPath(self._view, self._history).handle)
-        app.router.add_get("/api/v1/events", events.handle)
+        app.router.add_get(HISTORY_PATH, ChartPath(self._view, self._history).handle)
+        app.router.add_get(EVENTS_PATH, events.handle)
         writable = token is not None or settings.host in LOOPBACK_NAMES
         DeskPaths(self._view, self._desk, writable=writable).add_to(app.router)
         folder = files("monitor.web") / "static"
@@ -257,6 +281,12 @@ class Server:
         totals = [{"rule": rule, "level": level, "count": count} for (rule, level), count in view.alerts_total().items()]
         body = {"now_ms": view.now_ms(), "incidents": incident_rows(view.incidents()), "totals": totals}
         return await packed(request, orjson.dumps(body), JSON_UTF8)
+
+
+async def _sweep(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        connections.sweep()
 
 
 def _static(content: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.Response]]:
