@@ -85,3 +85,16 @@ def figures(
 def version() -> None:
     """Print the version."""
     typer.echo(f"margin-monitor {__version__} (Python {platform.python_version()})")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """What stands before a command."""

@@ -78,8 +78,9 @@ def sim() -> Iterator[dict[str, str]]:
     process.communicate(timeout=10)
 
 
-def test_version() -> None:
-    done = subprocess.run([*COMMAND, "version"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_version(asked: str) -> None:
+    done = subprocess.run([*COMMAND, asked], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith("margin-monitor 0.")
 
@@ -214,6 +215,15 @@ def test_a_taken_port_is_explained(tmp_path: Path, sim: dict[str, str]) -> None:
     assert done.returncode == 1
     assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_of_the_demo_is_explained_by_its_option() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run([*COMMAND, "demo", "--listen", listen], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"hint: is another one running? set --listen to another port than {listen}\n" in done.stderr
+    assert "web.listen" not in done.stderr, "the demo has no configuration to set that in"
 
 
 def test_the_demo_shows_figures_and_ends_by_itself() -> None:

@@ -6,6 +6,8 @@ from base64 import b64encode
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -13,7 +15,7 @@ from web.conftest import Serve
 from web.view_in_memory import MemoryView, a_pool
 
 from monitor.model.secret import Secret
-from monitor.web.guard import HostCheck, TokenCheck
+from monitor.web.guard import HostCheck, TokenCheck, guard
 
 TOKEN = "correct-horse-Ω"
 
@@ -123,6 +125,8 @@ async def test_a_token_guards_everything_but_healthy(serve: Serve, client: aioht
         ({"Origin": "http://evil.example"}, 403, "an older browser says only this"),
         ({"Origin": "null"}, 403, "a sandboxed frame"),
         ({"Origin": "http://localhost:1"}, 403, "another port"),
+        ({"Origin": "http://["}, 403, "row 20: no URL at all"),
+        ({"Origin": ""}, 403, "empty"),
     ],
 )
 async def test_a_post_from_another_site_is_refused(
@@ -139,6 +143,23 @@ async def test_a_post_from_another_site_is_refused(
     async with client.post(server.url + "-/reload", headers=headers) as answer:
         assert answer.status == status, why
     assert reloads == (status == 200)
+
+
+@given(
+    host=st.sampled_from(["localhost", "127.0.0.1:9877", "[::1]:1", "LocalHost"]) | st.text(),
+    origin=st.from_regex(r"(https?|file|)(://|:/|)[\[\]a-z0-9:.@/?#%]*", fullmatch=True)
+    | st.text()
+    | st.sampled_from(["http://localhost", "https://127.0.0.1:9877", "http://[::1]:1", "http://["]),
+)
+async def test_row_20_any_host_and_origin_get_an_answer(host: str, origin: str) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    with capture_logs() as logs:
+        headers = {"Host": host, "Origin": origin}
+        answer = await guard(HostCheck("127.0.0.1"), None)(make_mocked_request("POST", "/-/reload", headers), handler)
+    ours = HostCheck("127.0.0.1").allows(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+    assert (answer.status, logs) == (200 if ours else 403, [])
 
 
 async def test_our_own_origin_may_post(serve: Serve, client: aiohttp.ClientSession) -> None:
