@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from monitor.model.view import View
 from monitor.web.answers import problem
 from monitor.web.around import Around, AroundReader
+from monitor.web.connections import SeldomLog
 from monitor.web.pools import PoolReader, Wanted, pool_name
 from monitor.web.status import PoolSnapshot, json_object
 
@@ -33,8 +34,16 @@ class EventFeed:
     """
 
     def __init__(
-        self, view: View, pools: PoolReader, *, interval_s: float = 0.2, send_timeout_s: float = 10.0, clients_max: int = 32
+        self,
+        view: View,
+        pools: PoolReader,
+        seldom: SeldomLog,
+        *,
+        interval_s: float = 0.2,
+        send_timeout_s: float = 10.0,
+        clients_max: int = 32,
     ) -> None:
+        self._seldom = seldom
         self._pools = pools
         self._around = AroundReader(view, asyncio.get_running_loop().time)
         self._interval_s = interval_s
@@ -86,7 +95,7 @@ class EventFeed:
         except ConnectionError:
             pass  # the page was closed
         except TimeoutError:
-            log.info("web_client_dropped", reason="takes nothing", seconds=self._send_timeout_s)
+            self._seldom.warning("web_client_dropped", reason="takes nothing", seconds=self._send_timeout_s)
             _abort(request)
         except Exception:
             log.exception("web_events_failed")

@@ -20,11 +20,12 @@ HISTORY_PATH = "/api/v1/history"
 
 
 def watched(connections: Connections) -> Middleware:
-    """The outermost: says which connection is busy."""
+    """The outermost: says which connection is busy. Refusals pass here too."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         with connections.handling(request.protocol, streams=request.path == EVENTS_PATH):
+            await asyncio.sleep(0)  # a turn for the ticks: a thousand requests that came as one packet are answered one by one
             return await handler(request)
 
     return middleware
@@ -48,7 +49,6 @@ def few_at_once(connections: Connections, body_timeout_s: float) -> Middleware:
             return await handler(request)
         disk = request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) or request.path == HISTORY_PATH
         async with waiting if disk else reading:
-            await asyncio.sleep(0)  # a turn for the ticks, whatever is asked
             if connections.unsent_bytes() > UNSENT_BYTES_MAX:
                 return problem(503, "too many answers are not taken", "try again")
             return await handler(request)

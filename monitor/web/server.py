@@ -1,9 +1,8 @@
 """The HTTP server. It reads the `View`, asks the `Desk` for what a person may do, and is never in the way of a tick."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
-from typing import Protocol
 
 import orjson
 import structlog
@@ -23,7 +22,9 @@ from monitor.web.events import EventFeed
 from monitor.web.gate import EVENTS_PATH, HISTORY_PATH, few_at_once, watched
 from monitor.web.guard import HEALTHY_PATH, LOOPBACK_NAMES, HostCheck, TokenCheck, guard, secure
 from monitor.web.listener import Listener
+from monitor.web.malformed import request_logger
 from monitor.web.pools import PoolReader, Wanted, nearest_liquidation
+from monitor.web.scrapes import Exposition, Scrapes
 from monitor.web.status import (
     JSON_UTF8,
     PoolSnapshot,
@@ -56,12 +57,6 @@ Reload = Callable[[], Awaitable[Sequence[str]]]
 """Loads the configuration again; returns its errors in plain words, none if it is in force."""
 
 
-class Exposition(Protocol):
-    """Who writes the metrics, family by family."""
-
-    def blocks(self, *, openmetrics: bool = False) -> Iterator[bytes]: ...
-
-
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """Where the server listens and whom it answers."""
 
@@ -71,6 +66,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     token: Secret | None = None
     version: str = ""
     event_interval_s: float = 0.2
+    scrape_interval_s: float = 0.2  # in which the metrics are rendered once
     send_timeout_s: float = 10.0  # in which a client must take something
     head_timeout_s: float = 10.0  # in which a request's head must come, once it has begun
     body_timeout_s: float = 10.0
@@ -100,7 +96,7 @@ class Server:
         self._history = history
         self._pools = PoolReader(view)
         self._desk = desk
-        self._metrics = metrics
+        self._scrapes = Scrapes(metrics, settings.scrape_interval_s, lambda: asyncio.get_running_loop().time())
         self._settings = settings
         self._reload = reload
         self._events: EventFeed | None = None
@@ -118,6 +114,7 @@ class Server:
         self._events = EventFeed(
             self._view,
             self._pools,
+            connections.log,
             interval_s=settings.event_interval_s,
             send_timeout_s=settings.send_timeout_s,
             clients_max=min(settings.pages_max, maximum // 2),
@@ -125,6 +122,7 @@ class Server:
         runner = web.AppRunner(
             self._app(self._events, connections),
             access_log=None,
+            logger=request_logger(connections.log),
             keepalive_timeout=75.0,  # longer than a scrape interval
             shutdown_timeout=2.0,
             max_line_size=4096,
@@ -222,7 +220,7 @@ class Server:
 
     async def _scrape(self, request: web.Request) -> web.Response:
         openmetrics = takes_openmetrics(request.headers.get(hdrs.ACCEPT, ""))
-        body = await gathered(self._metrics.blocks(openmetrics=openmetrics))
+        body = await self._scrapes.text(openmetrics=openmetrics)
         return await packed(request, body, OPENMETRICS if openmetrics else TEXT_FORMAT)
 
     async def _status(self, request: web.Request) -> web.Response:

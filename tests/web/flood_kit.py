@@ -60,6 +60,15 @@ class Flooded:
         self.port = port
         self.url = f"http://127.0.0.1:{port}/"
         self.process: asyncio.subprocess.Process
+        self._reading: list[asyncio.Task[None]] = []
+
+    async def stop(self) -> None:
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
 
     async def get(self, path: str, seconds: float = 5.0) -> tuple[int, str]:
         """As the owner asks: with a connection of his own."""
@@ -114,12 +123,21 @@ class Flooded:
         waiting = [int(row.split()[0].rpartition(":")[2], 16) for row in rows]
         return waiting == [0] or self.descriptors() >= self.descriptors_max() - 1
 
-    async def connect(self, number: int) -> list[socket.socket]:
-        """So many connections; not all at once, for the system drops what the queue of the listening socket does not hold."""
+    async def connect(self, number: int, request: bytes = b"", *, reads: bool = False) -> list[socket.socket]:
+        """So many connections; not all at once, for the system drops what the queue of the listening socket does not hold.
+
+        request: written on each. reads: what is answered is taken, as fast as it comes.
+        """
         sockets: list[socket.socket] = []
         while len(sockets) < number:
-            sockets += await _connected(self.port, min(AT_ONCE, number - len(sockets)))
+            some = await _connected(self.port, min(AT_ONCE, number - len(sockets)))
             await self.until(self.settled, "the daemon has what it takes")
+            for sock in some:
+                with contextlib.suppress(OSError):
+                    sock.send(request)
+            sockets += some
+        if reads:
+            self._reading += [asyncio.create_task(_read(sock)) for sock in sockets]
         return sockets
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
@@ -169,9 +187,7 @@ async def flooded(folder: Path, descriptors: int, *, hard: int = 0, **over: Any)
             await one.ready()
             yield one
         finally:
-            if one.process.returncode is None:
-                one.process.kill()
-            await one.process.wait()
+            await one.stop()
             await runner.cleanup()
 
 
@@ -188,3 +204,10 @@ async def _connected(port: int, number: int) -> list[socket.socket]:
 
     await asyncio.gather(*map(connect, sockets))
     return sockets
+
+
+async def _read(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        while await loop.sock_recv(sock, 1 << 20):
+            pass
