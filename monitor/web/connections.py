@@ -35,10 +35,16 @@ class SeldomLog:
         self._times: Counter[str] = Counter()
 
     def warning(self, event: str, **fields: Any) -> None:
+        self._write(log.warning, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._write(log.info, event, fields)
+
+    def _write(self, write: Callable[..., Any], event: str, fields: dict[str, Any]) -> None:
         now_s = self._clock_s()
         self._times[event] += 1
         if event not in self._logged_s or now_s - self._logged_s[event] >= LOG_S:
-            log.warning(event, times=self._times.pop(event), **fields)
+            write(event, times=self._times.pop(event), **fields)
             self._logged_s[event] = now_s
 
 
@@ -157,7 +163,7 @@ class Connections:
         now_s = self.clock_s()
         for one in [*self._open.values()]:
             if one.overdue(now_s, head_s=self._head_s, send_s=self._send_s):
-                self.log.warning("web_connection_timed_out", client=one.address, open=len(self._open))
+                self.log.info("web_connection_timed_out", client=one.address, open=len(self._open))
                 one.abort()
 
     @contextlib.contextmanager

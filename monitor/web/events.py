@@ -95,7 +95,7 @@ class EventFeed:
         except ConnectionError:
             pass  # the page was closed
         except TimeoutError:
-            self._seldom.warning("web_client_dropped", reason="takes nothing", seconds=self._send_timeout_s)
+            self._seldom.info("web_client_dropped", reason="takes nothing", seconds=self._send_timeout_s)
             _abort(request)
         except Exception:
             log.exception("web_events_failed")

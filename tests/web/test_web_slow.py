@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 
@@ -79,6 +80,21 @@ async def _pipelined(port: int, number: int) -> int:
     text = await reader.read()
     writer.close()
     return text.count(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_row_39_who_takes_nothing_of_his_answers_is_dropped(serve: Serve) -> None:
+    server = await serve(MemoryView([a_pool(str(number)) for number in range(300)]), send_timeout_s=0.2)
+    with socket.socket() as sock, capture_logs() as logs:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", server.port))
+        async with asyncio.timeout(20.0):
+            with contextlib.suppress(ConnectionError):  # until the server has had enough
+                while True:
+                    await loop.sock_sendall(sock, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    await asyncio.sleep(0.001)
+    assert [entry["event"] for entry in logs] == ["web_connection_timed_out"]
 
 
 async def test_row_35_what_is_no_http_is_logged_seldom(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
