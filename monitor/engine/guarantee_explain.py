@@ -185,6 +185,8 @@ class GuaranteeExplainer:
         elif np.isnan(p.factor[pool]):
             table = "no table" if p.factor_table[pool] == FactorTables.UNKNOWN else "no tier"
             reasons.append(f"adjustment_factor, guarantee_asset_ratio, margin_ratio, health, liquidation_price: {table} for it")
+        elif p.factor[pool] <= 0:
+            reasons.append("margin_ratio, health, liquidation_price: an adjustment factor that is not above 0 cannot be right")
         if p.requirement[pool] > 0 and p.equity[pool] <= 0:
             reasons.append("margin_ratio: beyond any number, equity is not positive")
         if not reasons and np.isnan(book.liquidation_factor()[pool]):

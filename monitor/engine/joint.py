@@ -158,9 +158,11 @@ class JointScheme(Scheme):
 
     def _described(self) -> list[Transition]:
         """After the venue's tables or rates moved: what waited for them is compared, and all is judged."""
-        compared = self.book.reconcile_late()
+        self.book.reconcile_late()
         self.book.revalue()
-        said = [verdict for account in compared for verdict in self.judge.reconciled(account)]
+        compared = self.book.take_compared()
+        owners = dict.fromkeys(self.book.pool_keys[row].account for row in compared.tolist())
+        said = [verdict for alias in owners for verdict in self.judge.reconciled(self.book.accounts[alias], compared)]
         return self._dress(said + self.judge.ratios())
 
     # -------------------------------------------------------------- account
@@ -173,7 +175,7 @@ class JointScheme(Scheme):
         before = self._standing(event.account)
         changed = self.book.take_snapshot(event, self.now_ms, why)
         self.trust.pictured(account.place, self.now_ms)
-        said = self._dress(self.judge.reconciled(account))
+        said = self._dress(self.judge.reconciled(account, self.book.take_compared()))
         if was[0] is None:
             said += self._gone(event.account)
         if was[0] is not None and was != (event.mode, event.hedge):
@@ -181,6 +183,8 @@ class JointScheme(Scheme):
             text = f"account mode is now {event.mode.replace('_', ' ')}, {sides} positions"
             said += self._happened(self.rules[event.account].mode_change, event.account, "", "mode", text)
         said += self._account_moved(event.account, why, before)
+        if event.figures:
+            said += self._dress(self.judge.ended(self.book.ended_pools(account, event), "the pool no longer exists"))
         if owed:
             self._shown(event.account, changed, before)
         return said + self._unsound(event.account)

@@ -15,7 +15,7 @@ from monitor.engine.market import FLAT, UNIT, Market
 from monitor.engine.moves import LISTS, Moves
 from monitor.engine.pools import AccountPools, Inputs, PoolBook, Pools, Rows, relative_difference, sums
 from monitor.margin import joint
-from monitor.margin.brackets import TierTables, lint, maintenance_margin
+from monitor.margin.brackets import TierTables, leg_requirement, lint
 from monitor.model.events import AccountSnapshot, AccountUpdate, Brackets, LeverageChanged, Mode, Position
 from monitor.model.instruments import BracketTable
 
@@ -119,6 +119,7 @@ class JointBook(PoolBook):
         self.tiers = TierTables()
         self.tiers.row(NO_TABLE)
         self.moves = Moves()  # of the equity, by slot, in the asset
+        self._compared: list[int] = []  # rows of pools, see take_compared
         self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
         self._faults: dict[int, list[str]] = {}  # by row of tiers
         self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
@@ -313,7 +314,7 @@ class JointBook(PoolBook):
         if outside.any():
             self._settle_tiers(np.arange(len(legs))[rows][outside], notional[outside])
         pnl = joint.unrealized_pnl(quantity, mark, legs.entry[rows])
-        return pnl, maintenance_margin(notional, legs.rate[rows], legs.deduction[rows]), notional
+        return pnl, leg_requirement(notional, legs.rate[rows], legs.deduction[rows]), notional
 
     def _settle_tiers(self, rows: Rows, notional: FloatColumn) -> None:
         """Looks up the tier of the few legs whose notional left the interval of theirs."""
@@ -350,12 +351,21 @@ class JointBook(PoolBook):
 
     # -------------------------------------------------------------- the venue's own figures
 
-    def reconcile_late(self) -> list[AccountRows]:
-        """Compares what waited for brackets, rates or instruments; returns the accounts that could be compared now."""
-        waiting = list(self._unreconciled.items())
-        for alias, event in waiting:
+    def reconcile_late(self) -> None:
+        """Compares what waited for brackets, rates or instruments."""
+        for alias, event in list(self._unreconciled.items()):
             self._reconcile(self.accounts[alias], event)
-        return [self.accounts[alias] for alias, _ in waiting if alias not in self._unreconciled]
+
+    def ended_pools(self, account: AccountRows, event: AccountSnapshot) -> Rows:
+        """Pools that a full picture no longer has: an isolated position that was closed, or those of another mode."""
+        named = {venue.pool for venue in event.figures}
+        rows = [row for name, row in account.pools.items() if name not in named and self.pools.requirement[row] == 0]
+        return np.array(rows, np.intp)
+
+    def take_compared(self) -> Rows:
+        """The pools that the venue's own figures were compared with since the last call."""
+        compared, self._compared = np.array(self._compared, np.intp), []
+        return compared
 
     def _reconcile(self, account: AccountRows, event: AccountSnapshot) -> None:
         """Compares with the venue's own figures at the very prices that the venue used, so that time does not differ."""
@@ -367,6 +377,8 @@ class JointBook(PoolBook):
                 price[row] = implied
         self._value(account.leg_rows(), account.slot_rows(), account.pool_rows(), price)
         p = self.pools
+        told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
+        self._compared += told
         for venue in event.figures:
             row = account.pools.get(venue.pool, -1)
             if row < 0:
@@ -382,7 +394,6 @@ class JointBook(PoolBook):
             self.compare_tables(row, off=abs(p.requirement[row] - required) > TABLES_OFF * max(required, p.requirement[row]))
         rows = account.pool_rows()
         p.bound_at_answer[rows[p.isolated[rows]]] = np.nan
-        told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
         if not np.isnan(p.difference[told]).any():
             del self._unreconciled[account.alias]
 

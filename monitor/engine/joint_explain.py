@@ -147,6 +147,10 @@ class JointExplainer:
             slot_ask=rates.ask[rate_row],
         )
 
+    def _notional(self, leg: int) -> float:
+        legs = self._book.legs
+        return float(abs(legs.quantity[leg] * self._book.market.symbols.price[legs.symbol[leg]]))
+
     def _unknown(self, pool: int, legs: Rows, slots: Rows, positions: tuple[PositionFigures, ...]) -> list[str]:
         """Why a figure of the pool is None, each cause once."""
         book, columns, market = self._book, self._book.legs, self._book.market
@@ -159,6 +163,8 @@ class JointExplainer:
                 reasons.append(f"equity, maintenance_margin, available, withdrawable, {ratios}: no mark price of {symbol}")
             if not book.bracket_table(int(row)).brackets:
                 reasons.append(f"maintenance_margin, withdrawable, {ratios}: no brackets of {symbol}")
+            elif columns.rate[row] * self._notional(row) <= columns.deduction[row]:
+                reasons.append(f"maintenance_margin, withdrawable, {ratios}: the brackets of {symbol} ask for nothing or less")
             if np.isnan(columns.leverage[row]):
                 reasons.append(f"available, withdrawable: the leverage of {symbol} is not known")
         for row in slots:

@@ -78,14 +78,15 @@ class Judge:
 
     # -------------------------------------------------------------- trust
 
-    def reconciled(self, account: AccountPools, compared: Rows | None = None) -> list[Verdict]:
-        """After the venue's own figures were compared with ours. compared: of which pools; None: of all of the account."""
+    def reconciled(self, account: AccountPools, compared: Rows) -> list[Verdict]:
+        """After the venue's own figures were compared with ours. compared: pools; those of other accounts are left out."""
         rule, p = self._rules[account.alias].reconcile, self._book.pools
-        rows = account.pool_rows() if compared is None else compared
+        rows = np.intersect1d(compared, account.pool_rows())
         if not rule.enabled or not len(rows):
             return []
         difference = p.difference[rows]
-        p.differs_in_a_row[rows] = np.where(difference > (rule.warning or np.inf), p.differs_in_a_row[rows] + 1, 0)
+        in_a_row = np.where(difference > (rule.warning or np.inf), p.differs_in_a_row[rows] + 1, 0)
+        p.differs_in_a_row[rows] = np.where(np.isnan(difference), p.differs_in_a_row[rows], in_a_row)
         gauge = self._pool_gauge(rule.name)
         level = rule.judge(difference, p.differs_in_a_row[rows], gauge.known[rows])
         changed = gauge.take(rows, level, keep=np.isnan(difference), may_improve=_yes(rows), blind=~_yes(rows))
@@ -216,6 +217,17 @@ class Judge:
                     worse = Worse.UP if name == "margin_ratio" else Worse.DOWN
                     text = f"{name.replace('_', ' ')} is UNKNOWN: the data are too old"
                     verdicts.append(Verdict(gauge.key_of(row), int(row), Level.UNKNOWN, was, np.nan, None, text, worse))
+        return verdicts
+
+    def ended(self, rows: Rows, why: str) -> list[Verdict]:
+        """Pools that are no more: what the venue's own figures had opened on them ends with them, for no answer comes again."""
+        gauge, verdicts = self._pool_gauge("reconcile"), []
+        for row in rows.tolist():
+            was = Level(int(gauge.level[row]))
+            gauge.level[row] = gauge.known[row] = Level.OK
+            self._book.pools.differs_in_a_row[row], self._book.pools.difference[row] = 0, np.nan
+            if was is not Level.OK:
+                verdicts.append(Verdict(gauge.key_of(row), row, Level.OK, was, np.nan, None, why, Worse.AWAY))
         return verdicts
 
     # -------------------------------------------------------------- readers

@@ -71,6 +71,12 @@ def maintenance_margin(notional: Array, rate: Array, deduction: Array) -> Array:
     return notional * rate - deduction
 
 
+def leg_requirement(notional: Array, rate: Array, deduction: Array) -> Array:
+    """`maintenance_margin` of a position; NaN where its tier asks for nothing or less: such a table cannot be right."""
+    margin = maintenance_margin(notional, rate, deduction)
+    return np.where((notional > 0) & (margin <= 0), np.nan, margin)
+
+
 def lint(table: BracketTable) -> list[str]:
     """What is wrong with a table as one sentence each; a table with faults is used all the same, but said."""
     if not table.brackets:

@@ -118,8 +118,8 @@ def led(own: Array, venue: Array, gap: Array) -> Array:
 
 
 def requirement(used: Array, factor: Array) -> Array:
-    """The equity at which liquidation starts. Nothing used requires nothing, whatever the factor."""
-    return np.where(used == 0, 0.0, factor * used)
+    """The equity at which liquidation starts. Nothing used requires nothing, whatever the factor; NaN for a factor ≤ 0."""
+    return np.where(used == 0, 0.0, np.where(factor > 0, factor, np.nan) * used)
 
 
 def guarantee_asset_ratio(equity: Array, used: Array, factor: Array) -> Array:
