@@ -63,7 +63,7 @@ class Ledger(Struct):
 
 
 class Receiver:
-    """Takes notices at /LIFE/CHANNEL. `before_answer` may kill the sender in the middle of its request."""
+    """Takes notices at /CHANNEL, the number of the life as their bearer token. `before_answer` may kill the sender in the middle of its request."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -82,7 +82,7 @@ class Receiver:
                 request.transport.abort()
                 return web.Response()
             assert request.headers["Idempotency-Key"] == body["id"], "each attempt carries the id"
-            life, channel = int(request.match_info["life"]), request.match_info["channel"]
+            life, channel = int(request.headers["Authorization"].removeprefix("Bearer ")), request.match_info["channel"]
             self.ledger.taken[channel, body["id"]].append((life, body))
             return web.Response()
         finally:
@@ -93,7 +93,7 @@ class Receiver:
 async def receiving(ledger: Ledger) -> AsyncIterator[Receiver]:
     receiver = Receiver(ledger)
     app = web.Application()
-    app.router.add_post("/{life}/{channel}", receiver.handle)
+    app.router.add_post("/{channel}", receiver.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

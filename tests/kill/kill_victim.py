@@ -92,7 +92,13 @@ async def live(job: dict[str, Any]) -> None:
         return T0 + at[0] * STEP_MS
 
     channels = [
-        {"kind": "webhook", "name": name, "url": f"{job['base']}/{job['life']}/{name}", "allow_insecure": True}
+        {
+            "kind": "webhook",
+            "name": name,
+            "url": f"{job['base']}/{name}",  # the same in each life: another address would be another receiver
+            "bearer_token": str(job["life"]),
+            "allow_insecure": True,
+        }
         for name in CHANNELS
     ]
     # Neither a summary nor a second route: each message keeps its own id, so that all can be counted.
