@@ -1,6 +1,6 @@
 """Fixtures of the fault suite, and the table of its run.
 
-`FAULT_TABLE=deploy/docs/faults.md make test-faults` writes the table; an ordinary run changes no file.
+`make fault-table` writes the table; an ordinary run changes no file.
 """
 
 from __future__ import annotations

@@ -86,12 +86,11 @@ _ROW = re.compile(r"test_row_(\d\d)_(\w+)(\[[^\]]*\])?$")
 _STEPS_S = (3, 10, 30, 100)  # figures of a run to the next of these: the table shall not change with the weather
 _HEAD = """# Faults and how they end
 
-Written by `FAULT_TABLE=deploy/docs/faults.md make test-faults`. Each row is one or more tests against the real daemon, the
+Written by `make fault-table`. Each row is one or more tests against the real daemon, the
 simulated exchange and a proxy that breaks connections. *Seen in* says where the tests of a row look: the alert that must come
 (or must not), the metric, the log, and the time of recovery. That is the time from the end of the fault until all streams are up,
-all figures are known and nothing is said of stale data any more. Up to row 36 it is in exchange seconds: the monitor's periods
-are the product's defaults, compressed by the same factor; from row 37 on it is in real seconds, to the delivery or refusal
-that the row asks for. "–": nothing to recover from. An *expected failure* is a known gap; its reason is below the table.
+all figures are known and nothing is said of stale data any more. Up to row 36 it is in seconds of a loop whose time jumps, at the
+product's defaults; from row 37 on it is in real seconds, to the delivery or refusal that the row asks for. "–": nothing to recover from. An *expected failure* is a known gap; its reason is below the table.
 
 | row | fault | test | result | seen in | recovery |
 |---|---|---|---|---|---|

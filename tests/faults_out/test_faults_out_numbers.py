@@ -61,7 +61,7 @@ async def test_row_8_no_header_on_one_accounts_call_ends_the_daemon(
         ("nan", "ban_note_unreadable"),
     ],
 )
-async def test_row_17_no_ban_note_ends_the_start(
+async def test_review_row_17_no_ban_note_ends_the_start(
     stage: Stage, tmp_path: Path, note: str, says: str, record_property: Any
 ) -> None:
     async with exchange() as there, daemon(there, stage, tmp_path) as one:
