@@ -90,7 +90,8 @@ Written by `make fault-table`. Each row is one or more tests against the real da
 simulated exchange and a proxy that breaks connections. *Seen in* says where the tests of a row look: the alert that must come
 (or must not), the metric, the log, and the time of recovery. That is the time from the end of the fault until all streams are up,
 all figures are known and nothing is said of stale data any more. Up to row 36 it is in seconds of a loop whose time jumps, at the
-product's defaults; from row 37 on it is in real seconds, to the delivery or refusal that the row asks for. "–": nothing to recover from. An *expected failure* is a known gap; its reason is below the table.
+product's defaults; from row 37 on it is in real seconds, to the delivery or refusal that the row asks for. "–": nothing to
+recover from. An *expected failure* is a known gap; its reason is below the table.
 
 | row | fault | test | result | seen in | recovery |
 |---|---|---|---|---|---|

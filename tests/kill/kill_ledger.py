@@ -65,7 +65,8 @@ class Ledger(Struct):
 class Receiver:
     """Takes notices at /CHANNEL, the number of the life as their bearer token.
 
-    `before_answer` may kill the sender in the middle of its request."""
+    `before_answer` may kill the sender in the middle of its request.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
