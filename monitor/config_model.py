@@ -227,6 +227,10 @@ class Config(_Section):
                 if unknown and known:
                     problem = f"routes[{index}].{what} names {', '.join(unknown)}, which is not there"
                     raise refusal(problem, f"known: {', '.join(sorted(known))}")
+        unheard = sorted(a for a in accounts if not any(not r.accounts or a in r.accounts for r in alerts.routes))
+        if alerts.routes and unheard:
+            problem = f"routes has none for {', '.join(unheard)}: alerts of it would reach nobody"
+            raise refusal(problem, "add it to the accounts of a route, or add a route without accounts")
         return alerts
 
     @model_validator(mode="after")

@@ -111,6 +111,7 @@ class Store(Generic[I, M]):
         self._notes: dict[str, str] = {}
         # Only the thread touches these:
         self._db: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None  # which file `_db` is
         self._writes = 0
         self._reserve_kept = False
 
@@ -337,6 +338,11 @@ class Store(Generic[I, M]):
                 raise
 
     def _transact(self, path: Path, batch: dict[Place, _Row | None]) -> None:
+        if self._db is not None and self._identity(path) != self._opened:  # SQLite would go on writing where nobody looks
+            self._disconnect()
+            raise StoreError(
+                "the store's file was deleted or replaced while it was in use; it is made again with all that is open"
+            )
         db = self._db or self._connect_or_replace(path)
         with db:  # commits, or rolls back and raises
             db.execute("BEGIN IMMEDIATE")
@@ -372,7 +378,37 @@ class Store(Generic[I, M]):
     def _connect(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite makes it readable for all
-        db = self._db = sqlite3.connect(path, timeout=LOCK_WAIT_MS / 1000, isolation_level=None, check_same_thread=False)
+        self._tighten(path)
+        db = sqlite3.connect(path, timeout=LOCK_WAIT_MS / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(db)
+        except BaseException:  # only a file that passed every check is ever written
+            db.close()
+            raise
+        self._db, self._opened = db, self._identity(path)
+        return db
+
+    @staticmethod
+    def _identity(path: Path) -> tuple[int, int] | None:
+        """Which file it is; None: there is none."""
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _tighten(self, path: Path) -> None:
+        """It holds account names and figures: nobody else's business. SQLite gives its side files the mode of the file."""
+        for one in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            with suppress(OSError):  # of a read-only disk, or another's file: the store says itself what it cannot do
+                mode = one.stat().st_mode & 0o777
+                if mode & 0o077:
+                    one.chmod(0o600)
+                    self._notices.append(
+                        f"{one.name} of the store could be read by other users (mode {mode:04o}); it is 0600 now"
+                    )
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:  # before anything is changed
             raise StoreError(f"the store was made by a newer version of this program (schema {version}, not {SCHEMA_VERSION})")
@@ -384,7 +420,6 @@ class Store(Generic[I, M]):
             corrupt.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise corrupt
         self._migrate(db, version)
-        return db
 
     @staticmethod
     def _migrate(db: sqlite3.Connection, version: int) -> None:

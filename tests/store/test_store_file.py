@@ -133,6 +133,7 @@ async def test_one_transaction(tmp_path: Path) -> None:
 async def test_a_corrupt_file_is_moved_aside(tmp_path: Path, damage: bytes, why: str) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(damage)
+    path.chmod(0o600)
     store = await opened(path)
     assert (list(store.incidents), store.durable) == ([], True), why
     (notice,) = store.take_notices()
@@ -182,9 +183,41 @@ async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     store = await opened(path)
     assert not store.durable
     assert "newer version" in store.problem
-    assert not await store.commit([Case("1")])
+    for number in range(3):  # row 36: after the first refusal too
+        assert not await store.commit([Case(str(number))])
+        assert "newer version" in store.problem
+        await store.check()
+        assert not store.durable
     await store.close()
     assert path.read_bytes() == before
+
+
+async def test_row_12_a_file_that_is_deleted_in_use_is_made_again_with_all_that_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = await opened(path)
+    assert await store.commit([Case("1")])
+    for name in os.listdir(tmp_path):
+        os.unlink(tmp_path / name)
+    await store.check()
+    assert not store.durable
+    assert "deleted or replaced" in store.problem
+    assert await store.commit([Case("2")])
+    assert store.problem == ""
+    assert rows(path, "incidents") == ["1", "2"]
+    await store.close()
+
+
+async def test_row_21_a_file_that_others_could_read_is_tightened_and_notified(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = await opened(path)
+    await store.commit([Case("1")])
+    await store.close()
+    path.chmod(0o644)
+    store = await opened(path)
+    assert [notice for notice in store.take_notices() if "mode 0644" in notice]
+    await store.commit([Case("2")])
+    assert {os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)} == {0o600}
+    await store.close()
 
 
 async def test_an_older_schema_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
