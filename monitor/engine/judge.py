@@ -204,19 +204,18 @@ class Judge:
         return self._verdicts(rule, gauge, row, changed, offset, pools=None)
 
     def blinded(self, rows: Rows) -> list[Verdict]:
-        """Pools whose data are too old from now on: what was open on them is unknown, and not resolved."""
+        """Pools whose data are too old: what is open on them is unknown from now on, and not resolved."""
         verdicts = []
         for name in RATIO_RULES:
             gauge = self._gauges.get(name)
             if gauge is None:
                 continue
-            for row in rows[rows < len(gauge.level)]:
-                was = Level(int(gauge.level[row]))
-                if was > Level.OK:
-                    gauge.level[row] = Level.UNKNOWN
-                    worse = Worse.UP if name == "margin_ratio" else Worse.DOWN
-                    text = f"{name.replace('_', ' ')} is UNKNOWN: the data are too old"
-                    verdicts.append(Verdict(gauge.key_of(row), int(row), Level.UNKNOWN, was, np.nan, None, text, worse))
+            judged = rows[rows < len(gauge.level)]
+            for row in judged[gauge.level[judged] > Level.OK].tolist():
+                was, gauge.level[row] = Level(int(gauge.level[row])), Level.UNKNOWN
+                worse = Worse.UP if name == "margin_ratio" else Worse.DOWN
+                text = f"{name.replace('_', ' ')} is UNKNOWN: the data are too old"
+                verdicts.append(Verdict(gauge.key_of(row), row, Level.UNKNOWN, was, np.nan, None, text, worse))
         return verdicts
 
     def ended(self, rows: Rows, why: str) -> list[Verdict]:

@@ -261,7 +261,7 @@ class Scheme(ABC):
         verdicts = judge.lagging(lag_ms, held & ~overheld)
         was_blind = pools.blind.copy()
         self._mark_trust(every)
-        verdicts += judge.blinded(np.flatnonzero(pools.blind & ~was_blind))
+        verdicts += judge.blinded(np.flatnonzero(pools.blind))  # an event of this second may have marked it already
         if (was_blind & ~pools.blind).any():
             verdicts += judge.ratios()
         self.explain.begin_baselines()

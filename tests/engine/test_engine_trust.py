@@ -8,7 +8,7 @@ from coin_world import TwoCoins
 from msgspec import structs
 
 from monitor.model.alerts import Incident, IncidentKey, Level, Transition
-from monitor.model.events import CoinsHeld
+from monitor.model.events import CoinsHeld, Settlement
 
 SUBJECTS = ("account", "reconciliation")
 
@@ -141,3 +141,18 @@ def test_row_01_a_coin_that_the_stream_carries_does_not_wait_for_the_other() -> 
     assert world.of("BTC").trusted
     assert world.of("BTC").age_ms == 0
     assert not world.of("ETH").trusted
+
+
+def test_an_alert_becomes_unknown_though_an_event_marks_the_pool_before_the_second_does() -> None:
+    """The venue says again that the coin settles in the very moment in which it has been held for too long."""
+    world = TwoCoins()
+    world.live()
+    world.eth(1.15)
+    said = world.feed(Settlement(HTX, "ETH", True, world.now_ms))
+    for _ in range(299):
+        said += world.tick()
+    world.now_ms += 1_000
+    said += world.feed(Settlement(HTX, "ETH", True, world.now_ms))
+    assert world.of("ETH").level == Level.UNKNOWN, "marked by the event"
+    said += world.tick()
+    assert [(t.key.pool, t.level.word) for t in said if t.key.rule == "health"] == [("ETH", "unknown")]
