@@ -17,6 +17,7 @@ from monitor.bans import Bans
 from monitor.clock import Clock, TrueTime
 from monitor.config import AccountConfig, Config
 from monitor.deadman import DeadMan, LoopProbe, Reason
+from monitor.descriptors import descriptors_max
 from monitor.engine.engine import Engine
 from monitor.engine.scheme import AccountSetup
 from monitor.heartbeat import Heartbeat
@@ -197,7 +198,14 @@ class Monitor:
 
     async def _watch(self, venues: Sequence[Venue]) -> Ended:
         web = self.config.web
-        settings = ServerSettings(host=web.host, port=web.port, host_names=web.host_names, token=web.token, version=__version__)
+        settings = ServerSettings(
+            host=web.host,
+            port=web.port,
+            host_names=web.host_names,
+            token=web.token,
+            version=__version__,
+            descriptors=descriptors_max(),
+        )
         shown = self.config.metrics
         metrics = Metrics(self.readout, version=__version__, amounts=shown.amounts, positions_max=shown.positions_max)
         self.server = Server(

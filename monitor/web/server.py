@@ -9,7 +9,6 @@ import structlog
 from aiohttp import hdrs, web
 from msgspec import Struct, structs
 
-from monitor.descriptors import descriptors_max
 from monitor.model.secret import Secret
 from monitor.model.series import History
 from monitor.model.view import Desk, View
@@ -65,6 +64,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     host_names: tuple[str, ...] = ()  # by which it is reached, besides loopback and `host`
     token: Secret | None = None
     version: str = ""
+    descriptors: int = 1024  # files and sockets that the process may have open
     event_interval_s: float = 0.2
     scrape_interval_s: float = 0.2  # in which the metrics are rendered once
     send_timeout_s: float = 10.0  # in which a client must take something
@@ -108,7 +108,7 @@ class Server:
         settings = self._settings
         if settings.token is None and settings.host not in LOOPBACK_NAMES:
             log.warning("web_open_to_network", host=settings.host, hint="set a token: whoever reaches this port sees balances")
-        descriptors, clock_s = descriptors_max(), asyncio.get_running_loop().time
+        descriptors, clock_s = settings.descriptors, asyncio.get_running_loop().time
         maximum = connections_max(descriptors)
         connections = Connections(maximum, clock_s, head_s=settings.head_timeout_s, send_s=settings.send_timeout_s)
         self._events = EventFeed(
