@@ -128,9 +128,10 @@ async def test_row_47_a_reload_with_an_error_changes_nothing(stage: Stage, tmp_p
         mended = time.monotonic()
         one.signal(signal.SIGHUP)
         await until(lambda: bool(one.events("reloading")), "taken")
-        await one.ready()
+        async with asyncio.timeout(30):  # the run before it may answer for another moment
+            while await one.metric("margin_config_last_reload_successful") != 1:
+                await asyncio.sleep(0.05)
         recovery_s = time.monotonic() - mended
-        assert await one.metric("margin_config_last_reload_successful") == 1
         assert len(stage.alerts()) == 1
     record_property("recovery_s", round(recovery_s, 2))
 
