@@ -129,7 +129,7 @@ async def test_row_47_a_reload_with_an_error_changes_nothing(stage: Stage, tmp_p
         one.signal(signal.SIGHUP)
         await until(lambda: bool(one.events("reloading")), "taken")
         async with asyncio.timeout(30):  # the run before it may answer for another moment
-            while await one.metric("margin_config_last_reload_successful") != 1:
+            while await one.metric("margin_config_last_reload_successful") != 1:  # noqa: ASYNC110  it is in another process
                 await asyncio.sleep(0.05)
         recovery_s = time.monotonic() - mended
         assert len(stage.alerts()) == 1

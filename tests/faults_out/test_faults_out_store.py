@@ -185,7 +185,7 @@ async def test_row_43_a_read_only_store_does_not_keep_it_from_watching(
                 assert any(incident.key.rule == "health" for incident in monitor.desk.incidents()), "what can be read is known"
                 await monitor.desk.handle([crossing(Level.HIGH)])
                 await until(lambda: bool(stage.alerts("test")), "alerts go out from memory")
-                # Its address is another one, so it is another receiver: notified once of what is open, and not as of something new.
+                # Its address is another one, so it is another receiver, notified once of what is open.
                 await until(lambda: len(stage.alerts()) > 1, "what is open is known there")
                 assert [alert["reason"] for alert in stage.alerts()] == ["first", "repeat"]
                 assert await metric(monitor, "margin_alerts_total", rule="store") == 1
