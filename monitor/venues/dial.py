@@ -90,8 +90,11 @@ class Dialler:
         """
         await self._attempts.take(for_all=for_all)  # here, not before the listen key is had: what counts is when we knock
         try:
-            async with await self._connect(url) as connection:
+            connection = await self._connect(url)
+            try:
                 yield connection
+            finally:
+                await _close(connection)
         except InvalidStatus as exc:
             status = exc.response.status_code
             raise StreamEnded(f"http_{status // 100}xx", f"the stream's address answered HTTP {status}") from None
@@ -120,6 +123,20 @@ class Dialler:
             ping_interval=limits.ping_interval_s,
             ping_timeout=limits.ping_timeout_s,
         )
+
+
+async def _close(connection: ClientConnection) -> None:
+    """The closing handshake, in a task of its own.
+
+    Where ours is being cancelled (a rotation, a reload), Python before 3.11.3 turns the library's time-out for a peer that does
+    not answer into a CancelledError, and the socket would stay open (python/cpython#102780).
+    """
+    closing = asyncio.create_task(connection.close())
+    try:
+        await asyncio.wait([closing])
+    finally:
+        connection.transport.abort()  # nothing where it is closed; else we are cancelled once more and wait for nobody
+    closing.result()
 
 
 class _Connect(connect):

@@ -173,7 +173,11 @@ class _Live(Struct, eq=False):
     task: asyncio.Task[StreamEnded]
 
     def ended(self) -> StreamEnded | None:
-        return self.task.result() if self.task.done() else None
+        if not self.task.done():
+            return None
+        if self.task.cancelled():  # not by us, or nobody would ask: the stream must come back all the same
+            return StreamEnded("ended", "the connection's task was cancelled")
+        return self.task.result()
 
 
 class Supervisor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import ssl
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 
 import pytest
 import structlog
+from msgspec import structs
 from venues_exchange import until
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.protocol import State
 
 from monitor.venues.dial import AttemptBudget, Dialler, StreamEnded, StreamLimits
 from monitor.venues.due import Due
@@ -25,9 +29,14 @@ from monitor.venues.stream import Backoff, EventTime, Lateness, Session, Supervi
 QUICK = StreamLimits(open_timeout_s=1, close_timeout_s=0.2, ping_interval_s=0.05, ping_timeout_s=0.2, frame_bytes_max=1000)
 
 
-def dial(url: str, tls: ssl.SSLContext | None = None) -> AbstractAsyncContextManager[ClientConnection]:
+PINGLESS = structs.replace(QUICK, ping_interval_s=60.0)  # a missing pong does not come before the end that is looked at
+
+
+def dial(
+    url: str, tls: ssl.SSLContext | None = None, limits: StreamLimits = QUICK
+) -> AbstractAsyncContextManager[ClientConnection]:
     names = Names(60, lambda _: None, structlog.get_logger())
-    return Dialler(QUICK, names, AttemptBudget(100, 1), tls).open(url)
+    return Dialler(limits, names, AttemptBudget(100, 1), tls).open(url)
 
 
 def test_backoff_grows_with_jitter_to_its_cap_and_never_ends() -> None:
@@ -126,27 +135,79 @@ async def test_frames_come_as_bytes_and_in_order() -> None:
     assert got == [b"one", "zwei €".encode(), b"3"]
 
 
-async def test_a_peer_that_answers_no_ping_is_gone() -> None:
-    """A connection whose other end vanished without a word."""
+@asynccontextmanager
+async def half_open_peer() -> AsyncIterator[int]:
+    """The port of a peer that upgrades the connection and never answers again."""
 
     async def vanish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         key = next(line.split(b": ")[1] for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
-        import base64
-        import hashlib
-
         accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324  the protocol's
         upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
         writer.write(upgrade + accept + b"\r\n\r\n")
-        await reader.read()  # whatever comes is not answered
-        writer.close()
+        with suppress(ConnectionError):
+            while await reader.read(4096):  # whatever comes is not answered, not even the end
+                pass
+            await asyncio.Event().wait()
 
-    async with await asyncio.start_server(vanish, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(vanish(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(lambda _: writer.close())
+
+    async with await asyncio.start_server(accepted, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_peer_that_answers_no_ping_is_gone() -> None:
+    """A connection whose other end vanished without a word."""
+    async with half_open_peer() as port:
         with pytest.raises(StreamEnded) as caught:
             async with asyncio.timeout(5), dial(f"ws://127.0.0.1:{port}") as connection:
                 await pump(connection, lambda _: True)
     assert caught.value.reason == "close_1011"  # the library's code for a missing pong
+
+
+async def test_row_27_a_connection_that_is_cancelled_closes_its_socket_though_the_peer_is_half_open() -> None:
+    """A rotation or a reload. Python before 3.11.3 left the socket open."""
+    connections: list[ClientConnection] = []
+
+    async def carry(port: int) -> None:
+        async with dial(f"ws://127.0.0.1:{port}", limits=PINGLESS) as connection:
+            connections.append(connection)
+            await asyncio.Event().wait()
+
+    async with half_open_peer() as port:
+        task = asyncio.create_task(carry(port))
+        await until(lambda: connections, "it is open")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert connections[0].state is State.CLOSED
+
+
+async def test_row_27_a_second_cancellation_waits_for_no_peer() -> None:
+    connections: list[ClientConnection] = []
+
+    async def carry(port: int) -> None:
+        async with dial(f"ws://127.0.0.1:{port}", limits=structs.replace(PINGLESS, close_timeout_s=60)) as connection:
+            connections.append(connection)
+            await asyncio.Event().wait()
+
+    async with half_open_peer() as port:
+        task = asyncio.create_task(carry(port))
+        await until(lambda: connections, "it is open")
+        task.cancel()
+        await until(lambda: connections[0].state is State.CLOSING, "the close is under way")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 5)
+        await until(lambda: connections[0].state is State.CLOSED, "the socket is closed")
 
 
 @pytest.mark.parametrize(
@@ -377,6 +438,18 @@ async def test_an_end_is_told_and_a_new_connection_follows() -> None:
         stage.sessions[0].end.set_result(StreamEnded("close_1006", "x"))
         await stage.reach(2)
         assert stage.downs == ["close_1006"]
+
+    await supervised(Stage(), script)
+
+
+async def test_row_27_a_connection_that_ends_as_cancelled_is_dialled_again() -> None:
+    """Nobody cancelled it but a library's mistake: a stream that stayed away for that would be silent for ever."""
+
+    async def script(stage: Stage) -> None:
+        await stage.reach(1)
+        stage.sessions[0].end.cancel()
+        await stage.reach(2)
+        assert stage.downs == ["ended"]
 
     await supervised(Stage(), script)
 
