@@ -192,6 +192,25 @@ async def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+async def test_row_36_a_store_of_a_newer_schema_is_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = await opened(path)
+    await store.commit([Case("1")])
+    await store.close()
+    with opened_file(path) as db:  # with all its tables: nothing but the version keeps us from writing
+        db.execute("PRAGMA user_version = 99")
+    store = await opened(path)
+    for number in range(3):
+        assert not await store.commit([Case(f"new {number}")])
+        await store.check()
+        assert not store.durable
+        assert "newer version" in store.problem
+    await store.close()
+    with opened_file(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (99,)
+    assert rows(path, "incidents") == ["1"]
+
+
 async def test_row_12_a_file_that_is_deleted_in_use_is_made_again_with_all_that_is_open(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     store = await opened(path)
