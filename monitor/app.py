@@ -121,8 +121,10 @@ class Monitor:
     @property
     def proven(self) -> bool:
         """It began to watch, and no key was refused."""
-        checked = self._checking is not None and self._checking.done() and not self._checking.cancelled()
-        return self.started.is_set() and checked and self._checking is not None and self._checking.exception() is None
+        checking = self._checking
+        if checking is None or not checking.done() or checking.cancelled():
+            return False
+        return self.started.is_set() and checking.exception() is None
 
     def reload_refused(self) -> None:
         """The new configuration is bad; this one stays."""

@@ -14,7 +14,7 @@ from monitor.engine.guarantee_values import CoinAccount, GuaranteeValues
 from monitor.engine.ledger import Leg, RowKey, Told
 from monitor.engine.market import FLAT, NEVER
 from monitor.engine.moves import LISTS
-from monitor.engine.pools import Rows, relative_difference
+from monitor.engine.pools import relative_difference
 from monitor.margin import guarantee
 from monitor.model.events import CoinBalance, CoinSnapshot, CoinUpdate, Position
 
@@ -43,7 +43,7 @@ class GuaranteeBook(GuaranteeValues):
             p.legs_ms[row] = event.as_of_ms
             self.pushes.clear(row)
             self._reconcile(row, event)
-            self._compared.append(row)
+            self.compared.append(row)
         elif any(moved) or self.pushes.open(row):
             self._compare(account, balance.coin, now_ms, taken=taken, exact=True)
         return changed
@@ -68,11 +68,6 @@ class GuaranteeBook(GuaranteeValues):
             changed = coin in moved or _amounts(was) != _amounts(balance)
             before_it = figures[coin] if coin in moved else None
             self._compare(account, coin, now_ms, taken=coin in coins, exact=changed, before=before_it)
-
-    def take_compared(self) -> Rows:
-        """The pools that snapshots were compared with since the last call: a snapshot older than what we know is none of it."""
-        compared, self._compared = np.array(self._compared, np.intp), []
-        return compared
 
     def look(self, now_ms: int) -> bool:
         """What the venue pushed half: frames that did not come in time. Returns whether any figure may have moved."""

@@ -40,7 +40,6 @@ class GuaranteeValues(PoolBook):
         self.leg_keys: list[tuple[str, str, str]] = []  # (account, contract, side)
         self.moves = Moves()  # of the equity, by pool, in the coin
         self.pushes = Pushes(self.pools)
-        self._compared: list[int] = []  # pools that snapshots were compared with
         self._pushed_prices: dict[int, tuple[int, dict[str, float]]] = {}  # of a pool's newest legs: their time, last prices
         self.factors, self.ladders = FactorTables(), LadderTables()
         self._faults: dict[int, list[str]] = {}  # by row of factors

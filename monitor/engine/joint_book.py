@@ -119,7 +119,6 @@ class JointBook(PoolBook):
         self.tiers = TierTables()
         self.tiers.row(NO_TABLE)
         self.moves = Moves()  # of the equity, by slot, in the asset
-        self._compared: list[int] = []  # rows of pools, see take_compared
         self._unreconciled: dict[str, AccountSnapshot] = {}  # by account: what could not be compared, for want of our own inputs
         self._faults: dict[int, list[str]] = {}  # by row of tiers
         self._tables: dict[str, dict[str, int]] = {}  # account ("": all) -> symbol -> row of tiers
@@ -362,11 +361,6 @@ class JointBook(PoolBook):
         rows = [row for name, row in account.pools.items() if name not in named and self.pools.requirement[row] == 0]
         return np.array(rows, np.intp)
 
-    def take_compared(self) -> Rows:
-        """The pools that the venue's own figures were compared with since the last call."""
-        compared, self._compared = np.array(self._compared, np.intp), []
-        return compared
-
     def _reconcile(self, account: AccountRows, event: AccountSnapshot) -> None:
         """Compares with the venue's own figures at the very prices that the venue used, so that time does not differ."""
         self._unreconciled[account.alias] = event
@@ -378,7 +372,7 @@ class JointBook(PoolBook):
         self._value(account.leg_rows(), account.slot_rows(), account.pool_rows(), price)
         p = self.pools
         told = [account.pools[venue.pool] for venue in event.figures if venue.pool in account.pools]
-        self._compared += told
+        self.compared += told
         for venue in event.figures:
             row = account.pools.get(venue.pool, -1)
             if row < 0:

@@ -105,6 +105,7 @@ class PoolBook(ABC):
         self.accounts = accounts
         self.required = Moves()  # of the requirement, by pool row, in the pool's unit
         self.tables_doubted: set[str] = set()  # accounts whose tables are to be read again; whoever asks for that clears it
+        self.compared: list[int] = []  # pools that an answer was compared with, see take_compared
         self.snapshots_wanted: set[tuple[str, str]] = set()  # (account, pool) of which a full picture is wanted soon; likewise
 
     @abstractmethod
@@ -142,6 +143,12 @@ class PoolBook(ABC):
         row = account.pools[name] = self.pools.add(account=account.place, isolated=isolated)
         self.pool_keys.append(PoolKey(self.market.venue, account.alias, name))
         return row
+
+    def take_compared(self) -> Rows:
+        """The pools that the venue's own figures were compared with since the last call: an answer that is older than what is
+        known, or says nothing of a pool, is none of it."""
+        compared, self.compared = np.array(self.compared, np.intp), []
+        return compared
 
     def compare_tables(self, row: int, *, off: bool) -> None:
         """After each answer of the venue. A mismatch is doubted once, until it has been mended."""

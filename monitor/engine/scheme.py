@@ -14,7 +14,7 @@ from monitor.engine.judge import Judge
 from monitor.engine.ledger import RowKey, Told
 from monitor.engine.market import NEVER, Market
 from monitor.engine.pools import PoolBook, Rows
-from monitor.engine.trust import START_GRACE_MS, Due, Trust
+from monitor.engine.trust import Due, Trust
 from monitor.engine.unheard import Moved, Standing, Unheard
 from monitor.margin import joint
 from monitor.model.alerts import Cause, Incident, IncidentKey, Level, Lever, Transition, Worse
@@ -76,7 +76,6 @@ class Scheme(ABC):
         self.trust = Trust({account.alias: account.rules.stale for account in accounts}, by_pool=self.pictures_by_pool)
         self.now_ms = NEVER
         self._restored = restored
-        self._started_ms = NEVER
         self.clock_offset_ms: int | None = None  # venue − ours, when last compared
         self._faults_told: set[tuple[str, str]] = set()
         self._covered = 0  # pools that have their row of trust
@@ -106,9 +105,7 @@ class Scheme(ABC):
         return [] if fold is None or (account and account not in self.rules) else fold(event)
 
     def time_passed(self) -> list[Transition]:
-        if self._started_ms == NEVER:
-            self._started_ms = self.now_ms  # the clock may have been compared long before
-            self.trust.started(self.now_ms)
+        self.trust.started(self.now_ms)
         return self._dress(self._time()) + [
             said for alias, unheard in self.unheard.items() if unheard.waiting for said in self._missed(alias)
         ]
@@ -314,7 +311,7 @@ class Scheme(ABC):
 
     def _age(self, seen_ms: int) -> int:
         """What was never seen ages from the start, after a grace."""
-        return self.now_ms - seen_ms if seen_ms != NEVER else max(0, self.now_ms - self._started_ms - START_GRACE_MS)
+        return self.now_ms - seen_ms if seen_ms != NEVER else self.trust.never_ms(self.now_ms)
 
     def _mark_trust(self, rows: Rows) -> None:
         """Writes which pools may improve and which are blind, from their ages as of the last second."""

@@ -91,9 +91,13 @@ class Trust:
         return len(self.rows)
 
     def started(self, now_ms: int) -> None:
-        """Nothing ages before the first second."""
+        """At each second; the first one counts: the clock may have been compared long before, and nothing ages until then."""
         if self._started_ms == NEVER:
             self._started_ms = now_ms
+
+    def never_ms(self, now_ms: int) -> int:
+        """How long what was never seen has been missing: from the start on, after a grace."""
+        return max(0, now_ms - self._started_ms - START_GRACE_MS)
 
     # -------------------------------------------------------------- what happens
 
@@ -188,8 +192,7 @@ class Trust:
     def unsure_for_ms(self, now_ms: int) -> IntColumn:
         """Of all rows: since when they are not sure; 0: they are. What was never seen ages from the start, after a grace."""
         known_ms = self.rows.sure_ms
-        never_ms = max(0, now_ms - self._started_ms - START_GRACE_MS)
-        age_ms = np.where(known_ms == NEVER, never_ms, np.maximum(0, now_ms - known_ms))
+        age_ms = np.where(known_ms == NEVER, self.never_ms(now_ms), np.maximum(0, now_ms - known_ms))
         return np.where(self.sure(), 0, age_ms)
 
     def why_not(self, row: int, now_ms: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from alerts_kit import (
     crossing,
     desk,
     open_store,
-    receiver,
     running,
     settings,
 )
@@ -62,12 +60,6 @@ def iso(at_ms: int) -> str:
 
 def channel(base: str, **more: Any) -> dict[str, Any]:
     return {"kind": "alertmanager", "name": "am", "url": f"{base}/am", "allow_insecure": True, **more}
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
 
 
 class Site:

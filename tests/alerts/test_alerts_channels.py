@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from alerts_answers import NOTICE, PATHS, ROUTING_KEY, Notebook, http_date, says, send, slow_body, text
-from alerts_kit import Answer, Receiver, receiver
+from alerts_kit import Answer, Receiver
 
 from monitor.alerts.channels.base import GiveUp, Outcome, RetryAt, Sent
 from monitor.alerts.channels.http import BODY_BYTES_MAX
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
-
 
 EVERY = ("slack", "telegram", "webhook", "alertmanager", "pagerduty")
 QUIET = ("webhook", "alertmanager", "pagerduty")  # their status says all

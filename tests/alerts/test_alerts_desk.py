@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from alerts_kit import (
     eventually,
     figures,
     open_store,
-    receiver,
     running,
     settings,
     webhook,
@@ -35,19 +33,6 @@ from monitor.model.alerts import IncidentKey, Level, Transition
 from monitor.store import Store
 
 OK, INFO, WARNING, HIGH, CRITICAL, UNKNOWN = Level.OK, Level.INFO, Level.WARNING, Level.HIGH, Level.CRITICAL, Level.UNKNOWN
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
-    one = await open_store()
-    yield one
-    await one.close()
 
 
 def answers(status: int, **headers: str) -> Answer:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from alerts_answers import NOTICE, PATHS, never, reset, says, send, slow_body, text
-from alerts_kit import Answer, Receiver, receiver
+from alerts_kit import Answer, Receiver
 from alerts_tls import self_signed
 
 from monitor.alerts.channels import CHANNELS
@@ -103,12 +103,6 @@ TABLE: dict[tuple[str, str], Cell] = {
     ("alertmanager", "slow body"): (slow_body(200), Sent(), "the status was the acceptance; the rest is not waited for"),
     ("pagerduty", "slow body"): (slow_body(202), Sent(), "the status was the acceptance; the rest is not waited for"),
 }  # fmt: skip
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from alerts_answers import PATHS, raw_settings
-from alerts_kit import FAST, Clock, Receiver, crossing, desk, open_store, receiver, running, settings
+from alerts_kit import FAST, Clock, Receiver, crossing, desk, open_store, running, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,12 +22,6 @@ from monitor.model.alerts import Level
 from monitor.model.secret import Secret
 
 TOLERANCE_S = 0.002  # two clocks' grain
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
 
 
 class Arrivals:

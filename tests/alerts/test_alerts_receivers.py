@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from alerts_kit import MINUTE, Clock, Receiver, account, crossing, desk, open_store, receiver, running, settings, webhook
+from alerts_kit import MINUTE, Clock, Receiver, account, crossing, desk, open_store, running, settings, webhook
 
 from monitor.alerts.desk import AlertDesk
 from monitor.alerts.receivers import heirs_of
@@ -18,12 +18,6 @@ from monitor.model.alerts import Level
 
 OK, WARNING, CRITICAL, EMERGENCY = Level.OK, Level.WARNING, Level.CRITICAL, Level.EMERGENCY
 A, B = account("A"), account("B")
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
 
 
 class Lives:

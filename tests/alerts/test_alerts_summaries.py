@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,8 +15,6 @@ from alerts_kit import (
     crossing,
     desk,
     eventually,
-    open_store,
-    receiver,
     running,
     settings,
     webhook,
@@ -29,19 +26,6 @@ from monitor.model.alerts import Level
 from monitor.store import Store
 
 CRITICAL, EMERGENCY = Level.CRITICAL, Level.EMERGENCY
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[Store[IncidentRecord, OutboxRow]]:
-    one = await open_store()
-    yield one
-    await one.close()
 
 
 def down() -> Answer:

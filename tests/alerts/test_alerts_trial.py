@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
-from alerts_kit import T0, Answer, Receiver, receiver, settings, webhook
+from alerts_kit import T0, Answer, Receiver, settings, webhook
 
 from monitor.alerts import trial
 from monitor.alerts.settings import AlertSettings
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Receiver]:
-    async with receiver() as one:
-        yield one
 
 
 def refuses(status: int, text: str) -> Answer:
